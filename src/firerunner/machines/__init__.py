@@ -1,0 +1,1 @@
+"""What a machine is, the driver protocol, and one folder per driver."""

@@ -1,0 +1,44 @@
+"""The driver protocol: the five verbs by which FireRunner makes and unmakes machines."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from firerunner.machines.spec import MachineSpec, Resources, Sighting
+
+
+class Driver(Protocol):
+    """Makes machines on one kind of host. Knows nothing of GitLab.
+
+    `create` and `destroy` are idempotent by machine id: after a crash the caller may repeat either.
+    No call waits for the guest: that it has booted is seen at the gate.
+    """
+
+    name: str
+
+    async def create(self, spec: MachineSpec) -> None:
+        """Start the machine and return once its VMM runs.
+
+        Raises `NoRoom`, `HostUnusable` or `BootFailed`; then nothing of the machine is left.
+        """
+        ...
+
+    async def destroy(self, machine_id: str) -> None:
+        """End the machine and remove all that belongs to it. An unknown id is a success."""
+        ...
+
+    async def list(self) -> list[Sighting]:
+        """Everything on the host that carries our mark: that is how leaks are found."""
+        ...
+
+    async def console(self, machine_id: str, max_bytes: int = 65536) -> bytes:
+        """The last bytes of the machine's serial console; empty if there is none."""
+        ...
+
+    async def capacity(self) -> Resources:
+        """What the host has in all, before any machine."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the driver itself holds. Machines go on running."""
+        ...
