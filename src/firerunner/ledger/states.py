@@ -36,7 +36,8 @@ _J = JobState
 
 MACHINE_TRANSITIONS: Final[Mapping[MachineState, frozenset[MachineState]]] = {
     _M.RESERVED: frozenset({_M.CREATING, _M.FAILED, _M.RETIRING}),
-    _M.CREATING: frozenset({_M.BOOTING, _M.FAILED, _M.RETIRING}),
+    # CREATING to WAITING: the guest's first word was quicker than the driver's answer.
+    _M.CREATING: frozenset({_M.BOOTING, _M.WAITING, _M.FAILED, _M.RETIRING}),
     _M.BOOTING: frozenset({_M.WAITING, _M.FAILED, _M.RETIRING}),
     _M.WAITING: frozenset({_M.BUSY, _M.FAILED, _M.RETIRING}),
     _M.BUSY: frozenset({_M.FAILED, _M.RETIRING}),

@@ -1,0 +1,74 @@
+# FireRunner: `make help` lists every verb.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+BENCH ?=
+
+APT_PACKAGES := busybox-static cpio e2fsprogs git git-lfs iproute2 lz4 mmdebstrap python3-venv \
+	qemu-system-x86 shellcheck uidmap
+
+.PHONY: help demo test unit lint bench docs lock clean system
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+
+demo: $(VENV)/.ready ## Run the whole thing here: a faithful GitLab, real microVMs, seven jobs (ARGS=--json)
+	@$(BIN)/firerunner demo $(ARGS)
+
+test: $(VENV)/.ready ## Lint, then every test, with real microVMs (ARGS goes to pytest)
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(ARGS)
+
+unit: $(VENV)/.ready ## Only the tests that boot no machine
+	$(BIN)/pytest -m "not vm" $(ARGS)
+
+lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck $$(git ls-files '*.sh' .ci/run src/firerunner/guest/files)
+
+bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one of them)
+	$(BIN)/python -m bench $(BENCH) $(ARGS)
+
+docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
+	$(BIN)/mkdocs build --strict --quiet
+
+lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header -o requirements/run.lock pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --extra dev -c requirements/run.lock \
+		-o requirements/dev.lock pyproject.toml
+
+clean: ## Remove what make made, but not the demo's images (rm -r ~/.cache/firerunner for those)
+	rm -rf $(VENV) .make build dist site bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# What the machine must have. One apt run, only if something is missing; a no-op elsewhere than on Debian and Ubuntu.
+.make/system: Makefile
+	@mkdir -p .make
+	@missing=""; for package in $(APT_PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		echo "Installing with apt:$$missing"; \
+		$$sudo apt-get update -q >.make/apt.log 2>&1 \
+			&& $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >>.make/apt.log 2>&1 \
+			|| { tail -n 15 .make/apt.log; echo "apt failed: mend it, or install by hand:$$missing"; exit 1; }; \
+	fi
+	@touch $@
+
+$(VENV)/.ready: .make/system requirements/dev.lock pyproject.toml
+	@[ -x $(BIN)/python ] || { echo "Making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing Python packages (locked and hashed)"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,20 @@
+"""YAML, environment and secret files become typed settings; the only reader of configuration."""
+
+from firerunner.settings.gitlab import GitLabSettings
+from firerunner.settings.hosts import HostSettings
+from firerunner.settings.load import load_settings
+from firerunner.settings.pools import PoolSettings
+from firerunner.settings.root import Settings
+from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSettings, WebhookSettings
+
+__all__ = [
+    "DatabaseSettings",
+    "GitLabSettings",
+    "HostSettings",
+    "ListenSettings",
+    "LogSettings",
+    "PoolSettings",
+    "Settings",
+    "WebhookSettings",
+    "load_settings",
+]

@@ -1,0 +1,94 @@
+"""Reads the configuration file and turns every mistake in it into a sentence with a remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from firerunner.errors import SettingsError
+from firerunner.settings.root import Settings
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in `path`, overridden by the environment.
+
+    Raises SettingsError that names the file, each wrong key and what is expected of it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"cannot read the configuration {path}: {error}", remedy="Name another file with --config"
+        ) from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}", remedy="Mend the line named above") from error
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise SettingsError(
+            f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
+        )
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _sentences(error.errors()))
+        raise SettingsError(
+            f"{path} is wrong:\n{lines}", remedy="Check again with `firerunner config check`"
+        ) from error
+
+
+def _sentences(errors: Iterable[ErrorDetails]) -> list[str]:
+    """One line for each mistake; a list that is empty only because its items are wrong gets none."""
+    errors = list(errors)
+    wrong_inside = {error["loc"][0] for error in errors if len(error["loc"]) > 1}
+    return [
+        _sentence(error)
+        for error in errors
+        if not (error["type"] == "too_short" and error["loc"][0] in wrong_inside)
+    ]
+
+
+def _sentence(error: ErrorDetails) -> str:
+    where = _where(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(error['loc'])}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _where(loc: Sequence[int | str]) -> str:
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "function-" not in part and part not in {"Destination", "str"}:
+            text += f".{part}" if text else part
+    return text or "top level"
+
+
+def _nearest(loc: Sequence[int | str]) -> str:
+    known = _keys_at(Settings, loc[:-1])
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+    return f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(sorted(known))}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            if inner is not None:
+                model = inner
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)

@@ -1,0 +1,90 @@
+"""A configuration is either understood or refused with the place and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firerunner.errors import SettingsError
+from firerunner.machines.spec import Destination
+from firerunner.settings import load_settings
+
+GOOD = """
+gitlab: {url: "http://127.0.0.1:8929", clone_url: "http://gitlab.test:8929"}
+pools:
+  - {name: small, runner_token: glrt-secret, image: demo, max_job_time: 1h30m,
+     egress: [gitlab, "mirror.test:3142"]}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "firerunner.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_file_gives_typed_settings(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, GOOD))
+
+    pool = settings.pool("small")
+    assert pool.max_job_time == 5400
+    assert pool.destinations(settings.gitlab.destination) == (
+        Destination("gitlab.test", 8929, connect_to="127.0.0.1"),
+        Destination("mirror.test", 3142),
+    )
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, GOOD))
+
+    assert "glrt-secret" not in str(settings.shown())
+    assert "glrt-secret" not in repr(settings)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRERUNNER_STATE_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("FIRERUNNER_GITLAB__URL", "https://gitlab.example.com/")
+
+    settings = load_settings(written(tmp_path, GOOD))
+
+    assert settings.state_dir == tmp_path / "elsewhere"
+    assert settings.gitlab.url == "https://gitlab.example.com"
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("glrt-from-file\n")
+    text = GOOD.replace("runner_token: glrt-secret", f"runner_token_file: {tmp_path / 'token'}")
+
+    settings = load_settings(written(tmp_path, text))
+
+    assert settings.pools[0].runner_token.get_secret_value() == "glrt-from-file"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("clone_url:", "clon_url:", "gitlab.clon_url: unknown key; did you mean `clone_url`?"),
+        ("name: small", "name: Small", "pools[0].name: expected lower-case letters"),
+        ("name: small", "nam: small", "pools[0].nam: unknown key; did you mean `name`?"),
+        ("1h30m", "1 hour", "pools[0].max_job_time: expected a duration such as 30s"),
+        ("http://127.0.0.1:8929", "gitlab.test", "gitlab.url: expected http(s)://host"),
+        ("runner_token: glrt-secret", "runner_token_file: /nowhere/at/all", "runner_token_file: cannot read"),
+        ('"mirror.test:3142"', "mirror", "pools[0].egress[1]: expected `gitlab` or host:port"),
+        ("image: demo", "image: demo, hosts: [far]", "small names the host 'far', which is not in hosts"),
+        ("gitlab: {url", "gitlab: {url: [", "is not YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = written(tmp_path, GOOD.replace(old, new))
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--config"):
+        load_settings(tmp_path / "none.yaml")
