@@ -26,7 +26,7 @@ class GitLabSettings(WithSecrets):
     """PEM bundle to trust for GitLab. None: the system's."""
 
     api_token: SecretStr | None = None
-    """A token with scope `read_api` or `api`. None: everything that needs it is off; jobs run all the same."""
+    """A token with scope `read_api` or `api`. None: what needs it is off; jobs run all the same."""
 
     @field_validator("url", "clone_url")
     @classmethod

@@ -72,7 +72,7 @@ class PoolSettings(WithSecrets):
     boot_timeout: Duration = Field(default=90.0, ge=5.0, le=1800.0)
     """A machine whose guest has not called the gate after so long is given up."""
 
-    config_environment: dict[str, str] = {}
+    config_environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables for every job of the pool (`environment` in the runner's config.toml)."""
 
     @field_validator("name")

@@ -1,0 +1,47 @@
+"""The web application: `/webhook`, `/health`, `/ready`, `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field
+
+from firerunner import __version__
+from firerunner.telemetry import Counters
+
+
+class Readiness(BaseModel):
+    """Whether jobs can be taken now, and what stands in the way."""
+
+    ready: bool
+    reasons: Annotated[dict[str, str], Field(description="What is not ready, and why.")]
+    pools: Annotated[dict[str, str], Field(description="Each pool that does not ask, and why.")]
+
+
+def create_web(
+    webhook: Callable[[Request], Any], readiness: Callable[[], Readiness], counters: Counters
+) -> FastAPI:
+    """The application that listens at `listen.web`."""
+    app = FastAPI(title="FireRunner", version=__version__, docs_url=None, redoc_url=None)
+    app.add_route("/webhook", webhook, methods=["POST"], include_in_schema=False)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Alive: the event loop turns."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/ready", responses={503: {"model": Readiness}})
+    async def ready() -> Response:
+        """Ready: jobs can be taken."""
+        state = readiness()
+        return JSONResponse(state.model_dump(), status_code=200 if state.ready else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Prometheus exposition."""
+        return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
