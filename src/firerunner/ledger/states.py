@@ -10,7 +10,9 @@ from typing import Final
 class MachineState(StrEnum):
     """Where a machine is in its one life."""
 
-    RESERVED = "reserved"  # has an id and a claim on room; nothing exists yet. Control asks GitLab or launches.
+    RESERVED = (
+        "reserved"  # has an id and a claim on room; nothing exists yet. Control asks GitLab or launches.
+    )
     CREATING = "creating"  # the driver is making it. Control waits for the driver.
     BOOTING = "booting"  # the VMM runs. Control waits for the guest's first word at the gate.
     WAITING = "waiting"  # the guest is in touch with the gate and has no job: warm, or its job comes now.

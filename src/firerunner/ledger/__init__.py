@@ -1,0 +1,30 @@
+"""The database: jobs, machines, and the journal of what happened to them."""
+
+from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.ledger import Ledger
+from firerunner.ledger.records import (
+    Clock,
+    JobRecord,
+    JournalEntry,
+    MachineFacts,
+    MachineRecord,
+    NewJob,
+    Pruned,
+)
+from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
+
+__all__ = [
+    "LIVE_MACHINES",
+    "OPEN_JOBS",
+    "Clock",
+    "JobRecord",
+    "JobState",
+    "JournalEntry",
+    "Keyring",
+    "Ledger",
+    "MachineFacts",
+    "MachineRecord",
+    "MachineState",
+    "NewJob",
+    "Pruned",
+]

@@ -1,0 +1,70 @@
+"""How the ledger's database is opened, read and written; what is read and written is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from firerunner.ledger import database, lease, migrate
+from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.records import Clock
+from firerunner.ledger.transaction import Transaction
+from firerunner.ledger.writer import Writer, translate
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The open database, its keys and clock, and the epoch in which is written."""
+
+    engine: AsyncEngine
+    writer: Writer
+    keys: Keyring
+    clock: Clock
+    epoch: int | None = None
+
+    @classmethod
+    async def open(cls, url: str, keys: Keyring, clock: Clock) -> Access:
+        """Raises `LedgerError` if it cannot be opened or was written by a newer version."""
+        address = database.parse_url(url)
+        migrating = database.create_engine(address, foreign_keys=False)
+        try:
+            async with migrating.execution_options(**{database.WRITES: True}).begin() as connection:
+                await connection.run_sync(migrate.upgrade)
+        except SQLAlchemyError as error:
+            raise translate(error) from error
+        finally:
+            await migrating.dispose()
+        engine = database.create_engine(address)
+        return cls(engine, Writer(engine), keys, clock)
+
+    async def aclose(self) -> None:
+        await self.writer.aclose()
+        await self.engine.dispose()
+
+    def acting_as(self, epoch: int) -> Access:
+        return replace(self, epoch=epoch)
+
+    async def write(self, work: Work[T]) -> T:
+        """One transaction, fenced if there is an epoch, durable when this returns."""
+
+        async def fenced(connection: AsyncConnection) -> T:
+            tx = Transaction(connection, self.clock(), self.epoch)
+            await lease.fence(tx)
+            return await work(tx)
+
+        return await self.writer.run(fenced)
+
+    async def read(self, work: Work[T]) -> T:
+        """A consistent look; never waits for a writer on SQLite."""
+        try:
+            async with self.engine.connect() as connection:
+                return await work(Transaction(connection, self.clock()))
+        except SQLAlchemyError as error:
+            raise translate(error) from error

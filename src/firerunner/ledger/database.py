@@ -1,0 +1,89 @@
+"""Opens the database: SQLite as careful as it can be, PostgreSQL as it comes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from firerunner.errors import LedgerError
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a write waits for another *process* that writes; within one process writes queue up."""
+
+WRITES = "firerunner_writes"
+"""Execution option of the connection that writes: its transactions lock the database at their start."""
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+def parse_url(url: str) -> URL:
+    """The database's address with its async driver. Raises `LedgerError` if it is not one of ours."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise LedgerError(
+            f"{url!r} is not a database URL", remedy="write it like sqlite:////var/lib/firerunner/ledger.db"
+        ) from error
+    parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+    if parsed.drivername not in _DRIVERS.values():
+        raise LedgerError(
+            f"the ledger cannot be kept in {parsed.get_backend_name()}", remedy="use sqlite or postgresql"
+        )
+    if parsed.get_backend_name() == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise LedgerError("the ledger needs a file, not a database in memory", remedy="name a path")
+    return parsed
+
+
+def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
+    """An engine whose connections obey the ledger's rules.
+
+    `foreign_keys=False` is for migrations, which on SQLite copy and drop whole tables.
+    """
+    # Parameters are hidden in errors and logs: some of them are secrets, if encrypted ones.
+    engine = create_async_engine(url, hide_parameters=True)
+    if url.get_backend_name() == "sqlite":
+        _create_file(Path(str(url.database)))
+        _obey_sqlite_rules(engine, foreign_keys=foreign_keys)
+    return engine
+
+
+def _create_file(path: Path) -> None:
+    # SQLite gives -wal and -shm the mode of the database file.
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise LedgerError(
+            f"the ledger's file {path} cannot be opened: {error.strerror}",
+            remedy="check the directory's owner and mode",
+        ) from error
+
+
+def _obey_sqlite_rules(engine: AsyncEngine, *, foreign_keys: bool) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: it does so too late and without a lock.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # FULL: what a commit has said is on the disk. GitLab's answer depends on it.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+        cursor.execute("PRAGMA secure_delete = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A reader that becomes a writer in mid-transaction fails at once if another has written since;
+        # so a writer takes the lock before it reads.
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,245 @@
+"""Queries and transitions of jobs, and their bond with a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from firerunner.errors import IllegalTransition, StaleWrite
+from firerunner.ledger import journal, machines, transitions
+from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
+from firerunner.ledger.schema import answers, jobs
+from firerunner.ledger.states import JOB_TRANSITIONS, JobState, MachineState
+from firerunner.ledger.transaction import Transaction
+
+_COLUMNS = [column for column in jobs.c if column is not jobs.c.token]
+_SELECT = sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload")).outerjoin(
+    answers, answers.c.job_id == jobs.c.job_id
+)
+
+_ABLE = frozenset({MachineState.RESERVED, MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
+"""The states in which a machine without a job can still get one."""
+
+
+async def find(tx: Transaction, job_id: int, *, lock: bool = False) -> JobRecord | None:
+    query = _SELECT.where(jobs.c.job_id == job_id)
+    if lock:
+        query = query.with_for_update(of=jobs)
+    row = (await tx.connection.execute(query)).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def of_machine(tx: Transaction, machine_id: str) -> JobRecord | None:
+    row = (await tx.connection.execute(_SELECT.where(jobs.c.machine_id == machine_id))).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def get(tx: Transaction, job_id: int) -> JobRecord:
+    """For a write: raises `StaleWrite` if there is no such job (any more)."""
+    record = await find(tx, job_id, lock=True)
+    if record is None:
+        raise StaleWrite(f"the ledger has no job {job_id}", remedy="it was never taken, or was pruned")
+    return record
+
+
+async def select(tx: Transaction, states: Collection[JobState]) -> list[JobRecord]:
+    query = _SELECT.where(jobs.c.state.in_(sorted(states))).order_by(jobs.c.taken_at, jobs.c.job_id)
+    return [_record(row) for row in await tx.connection.execute(query)]
+
+
+async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: bytes) -> JobRecord:
+    machine = await machines.get(tx, machine_id)
+    known = await find(tx, job.job_id, lock=True)
+    if known is not None:
+        return await _taken_before(tx, machine, known)
+    record = JobRecord(
+        job_id=job.job_id,
+        pool=machine.pool,
+        machine_id=None,
+        state=JobState.TAKEN,
+        state_since=tx.at,
+        name=job.name,
+        project_id=job.project_id,
+        project_path=job.project_path,
+        timeout_s=job.timeout_s,
+        taken_at=tx.at,
+    )
+    await tx.connection.execute(
+        sa.insert(jobs).values(
+            job_id=job.job_id,
+            pool=machine.pool,
+            state=record.state,
+            state_since=tx.at,
+            name=job.name,
+            project_id=job.project_id,
+            project_path=job.project_path,
+            timeout_s=job.timeout_s,
+            taken_at=tx.at,
+            attempts=0,
+            trace_bytes=0,
+            reason="",
+            token=encrypted_token,
+        )
+    )
+    has_payload = await _claim_answer(tx, machine_id, job.job_id)
+    await journal.write(
+        tx,
+        "job",
+        str(job.job_id),
+        "taken",
+        to_state=JobState.TAKEN,
+        detail={
+            "machine": machine_id,
+            "pool": machine.pool,
+            "project": job.project_path,
+            "name": job.name,
+            "asked_at": machine.ask_started_at,
+        },
+    )
+    record = replace(record, has_payload=has_payload)
+    # The machine may have died while the ask was in flight; then the job waits for another one.
+    return await _assign(tx, record, machine) if _is_free(machine) else record
+
+
+async def reassign(tx: Transaction, job_id: int, machine_id: str) -> JobRecord:
+    job = await get(tx, job_id)
+    machine = await machines.get(tx, machine_id)
+    if job.machine_id == machine_id and job.state is JobState.ASSIGNED:
+        return job
+    if not _is_free(machine):
+        raise StaleWrite(
+            f"machine {machine_id} ({machine.state}, job {machine.job_id}) cannot take job {job_id}"
+        )
+    if machine.pool != job.pool:
+        raise StaleWrite(f"machine {machine_id} is of pool {machine.pool}, job {job_id} of pool {job.pool}")
+    if job.state is not JobState.TAKEN:
+        job = await move(
+            tx, job_id, JobState.TAKEN, reason=f"machine {job.machine_id} is lost", changes={}, expect=None
+        )
+    return await _assign(tx, job, machine)
+
+
+async def move(
+    tx: Transaction,
+    job_id: int,
+    to: JobState,
+    *,
+    reason: str,
+    changes: Mapping[str, str | None],
+    expect: JobState | Collection[JobState] | None,
+) -> JobRecord:
+    old = await get(tx, job_id)
+    transitions.check(f"job {job_id}", old.state, to, JOB_TRANSITIONS, expect)
+    if to is JobState.ASSIGNED:
+        raise IllegalTransition(f"job {job_id} is assigned by naming its machine", remedy="use reassign")
+    values: dict[str, Any] = {"state": to, "state_since": tx.at, "reason": reason}
+    values |= {name: value for name, value in changes.items() if value is not None}
+    if to is JobState.TAKEN:
+        values["machine_id"] = None
+    if to is JobState.RUNNING:
+        values["first_call_at"] = tx.at
+    await _update(tx, job_id, values)
+    await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})
+    return replace(old, **values)
+
+
+async def deliver(tx: Transaction, job_id: int) -> tuple[JobRecord, MachineRecord]:
+    job = await get(tx, job_id)
+    if job.machine_id is None:
+        raise StaleWrite(f"job {job_id} has no machine")
+    machine = await machines.move(
+        tx, job.machine_id, MachineState.BUSY, reason="", expect=MachineState.WAITING, facts={}
+    )
+    moved = await move(tx, job_id, JobState.DELIVERED, reason="", changes={}, expect=JobState.ASSIGNED)
+    return moved, machine
+
+
+async def set_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:
+    await _update(tx, job_id, {"trace_bytes": count})
+
+
+async def add_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:
+    await _update(tx, job_id, {"trace_bytes": jobs.c.trace_bytes + count})
+
+
+async def _taken_before(tx: Transaction, machine: MachineRecord, known: JobRecord) -> JobRecord:
+    """The same answer read a second time, after a crash or by a confused GitLab."""
+    if known.machine_id != machine.machine_id:
+        raise StaleWrite(
+            f"job {known.job_id} ({known.state}) has been taken before, for machine {known.machine_id}, "
+            f"and GitLab handed it to machine {machine.machine_id} again",
+            remedy="discard the second answer",
+        )
+    return known
+
+
+def _is_free(machine: MachineRecord) -> bool:
+    return machine.job_id is None and machine.state in _ABLE
+
+
+async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> JobRecord:
+    transitions.check(f"job {job.job_id}", job.state, JobState.ASSIGNED, JOB_TRANSITIONS)
+    values: dict[str, Any] = {
+        "state": JobState.ASSIGNED,
+        "state_since": tx.at,
+        "reason": "",
+        "machine_id": machine.machine_id,
+        "attempts": job.attempts + 1,
+    }
+    await _update(tx, job.job_id, values)
+    if not machine.room_held:
+        await machines.hold_room(tx, machine.machine_id)
+    await _journal_move(tx, job, JobState.ASSIGNED, {"machine": machine.machine_id})
+    return replace(job, **values)
+
+
+async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:
+    oldest = sa.select(sa.func.min(answers.c.seq)).where(
+        answers.c.machine_id == machine_id, answers.c.job_id.is_(None)
+    )
+    seq = (await tx.connection.execute(oldest)).scalar_one_or_none()
+    if seq is None:
+        return False
+    await tx.connection.execute(sa.update(answers).where(answers.c.seq == seq).values(job_id=job_id))
+    return True
+
+
+async def _journal_move(tx: Transaction, old: JobRecord, to: JobState, detail: Mapping[str, Any]) -> None:
+    await journal.write(
+        tx,
+        "job",
+        str(old.job_id),
+        "moved",
+        from_state=old.state,
+        to_state=to,
+        detail={name: value for name, value in detail.items() if value not in {None, ""}},
+    )
+
+
+async def _update(tx: Transaction, job_id: int, values: Mapping[str, Any]) -> None:
+    await tx.connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(**values))
+
+
+def _record(row: Any) -> JobRecord:
+    return JobRecord(
+        job_id=row.job_id,
+        pool=row.pool,
+        machine_id=row.machine_id,
+        state=JobState(row.state),
+        state_since=row.state_since,
+        name=row.name,
+        project_id=row.project_id,
+        project_path=row.project_path,
+        timeout_s=row.timeout_s,
+        taken_at=row.taken_at,
+        gitlab_status=row.gitlab_status,
+        failure_reason=row.failure_reason,
+        first_call_at=row.first_call_at,
+        attempts=row.attempts,
+        trace_bytes=row.trace_bytes,
+        has_payload=bool(row.has_payload),
+        reason=row.reason,
+    )

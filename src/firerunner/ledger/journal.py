@@ -1,0 +1,105 @@
+"""The journal: what happened, in order, and which side effects are under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from firerunner.errors import StaleWrite
+from firerunner.ledger.records import JournalEntry
+from firerunner.ledger.schema import intents, journal
+from firerunner.ledger.transaction import Transaction
+
+INTENDED = "intended"
+DONE = "done"
+
+
+async def write(
+    tx: Transaction,
+    subject_kind: str,
+    subject: str,
+    event: str,
+    *,
+    from_state: str | None = None,
+    to_state: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> int:
+    """Add one row and return its number. `detail` must be JSON, and never holds a secret."""
+    result = await tx.connection.execute(
+        sa.insert(journal).values(
+            at=tx.at,
+            subject_kind=subject_kind,
+            subject=subject,
+            event=event,
+            from_state=from_state,
+            to_state=to_state,
+            detail=dict(detail or {}),
+            epoch=tx.epoch,
+        )
+    )
+    key = result.inserted_primary_key
+    assert key is not None  # noqa: S101  (an INSERT of one row always has one)
+    return int(key[0])
+
+
+async def read(tx: Transaction, after: int, subject: str | None, limit: int) -> list[JournalEntry]:
+    query = sa.select(journal).where(journal.c.seq > after).order_by(journal.c.seq).limit(limit)
+    if subject is not None:
+        query = query.where(journal.c.subject == subject)
+    return await _entries(tx, query)
+
+
+async def read_last(tx: Transaction, subject: str | None, limit: int) -> list[JournalEntry]:
+    query = sa.select(journal).order_by(journal.c.seq.desc()).limit(limit)
+    if subject is not None:
+        query = query.where(journal.c.subject == subject)
+    return (await _entries(tx, query))[::-1]
+
+
+async def intend(
+    tx: Transaction, subject_kind: str, subject: str, action: str, detail: Mapping[str, Any]
+) -> int:
+    seq = await write(tx, subject_kind, subject, action, to_state=INTENDED, detail=detail)
+    await tx.connection.execute(sa.insert(intents).values(seq=seq))
+    return seq
+
+
+async def done(tx: Transaction, seq: int, outcome: Mapping[str, Any]) -> None:
+    removed = await tx.connection.execute(sa.delete(intents).where(intents.c.seq == seq))
+    if removed.rowcount == 0:
+        raise StaleWrite(f"the journal has no unfinished side effect number {seq}")
+    row = (await tx.connection.execute(sa.select(journal).where(journal.c.seq == seq))).one()
+    await write(
+        tx,
+        row.subject_kind,
+        row.subject,
+        row.event,
+        from_state=INTENDED,
+        to_state=DONE,
+        detail={"intent": seq, **outcome},
+    )
+
+
+async def unfinished(tx: Transaction) -> list[JournalEntry]:
+    return await _entries(
+        tx, sa.select(journal).join(intents, intents.c.seq == journal.c.seq).order_by(journal.c.seq)
+    )
+
+
+async def _entries(tx: Transaction, query: sa.Select[Any]) -> list[JournalEntry]:
+    return [
+        JournalEntry(
+            seq=row.seq,
+            at=row.at,
+            subject_kind=row.subject_kind,
+            subject=row.subject,
+            event=row.event,
+            from_state=row.from_state,
+            to_state=row.to_state,
+            detail=row.detail,
+            epoch=row.epoch,
+        )
+        for row in await tx.connection.execute(query)
+    ]

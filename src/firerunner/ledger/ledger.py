@@ -1,0 +1,319 @@
+"""The ledger's one face: every read and every write of the database goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Unpack
+
+from firerunner.ledger import jobs, journal, lease, machines, pruning, secrets
+from firerunner.ledger.access import Access
+from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.records import (
+    Clock,
+    JobRecord,
+    JournalEntry,
+    MachineFacts,
+    MachineRecord,
+    NewJob,
+    Pruned,
+)
+from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
+from firerunner.ledger.transaction import Transaction
+from firerunner.machines.spec import Resources
+
+PRUNE_BATCH = 500
+"""Rows per transaction when pruning, so that other writes get their turn."""
+
+FORGOTTEN_SECRETS_S = 3600.0
+"""Secrets of a job that ended this long ago are dropped by `prune`, should nobody have done so."""
+
+
+class Ledger:
+    """A handle on the database. `acting_as` gives one that writes in the leader's name.
+
+    Every write is one transaction, durable when the call returns, and raises `NotLeader` if the handle's
+    epoch is over, `StaleWrite` if a row is missing or not as expected, and `LedgerError` if the
+    database fails. Reads of a single row give None where there is none.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._read = access.read
+        self._write = access.write
+        self._keys = access.keys
+
+    @classmethod
+    async def open(cls, url: str, keys: Keyring, clock: Clock) -> Ledger:
+        """Open the database at `url` (`sqlite:///PATH`), making it or bringing its tables up to date.
+
+        Raises `LedgerError` if it cannot be opened or was written by a newer version.
+        """
+        return cls(await Access.open(url, keys, clock))
+
+    async def aclose(self) -> None:
+        """Finish the writes that have been asked for and close the database, for all handles."""
+        await self._access.aclose()
+
+    def acting_as(self, epoch: int) -> Ledger:
+        """A handle on the same database whose writes are fenced by `epoch`."""
+        return Ledger(self._access.acting_as(epoch))
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch in which this handle writes; None for an observer, who is not fenced."""
+        return self._access.epoch
+
+    # Machines
+
+    async def reserve(
+        self, machine_id: str, pool: str, host: str, resources: Resources, image_digest: str
+    ) -> MachineRecord:
+        """A new machine in `reserved`, holding room on `host`."""
+        return await self._write(
+            lambda tx: machines.reserve(
+                tx, machine_id, pool=pool, host=host, resources=resources, image_digest=image_digest
+            )
+        )
+
+    async def forget_reservation(self, machine_id: str) -> None:
+        """Delete a reserved machine whose id GitLab has never seen. `StaleWrite` if it may have."""
+        await self._write(lambda tx: machines.forget(tx, machine_id))
+
+    async def machine(self, machine_id: str) -> MachineRecord | None:
+        return await self._read(lambda tx: machines.find(tx, machine_id))
+
+    async def machines(self, states: Collection[MachineState] = LIVE_MACHINES) -> list[MachineRecord]:
+        """Oldest first."""
+        return await self._read(lambda tx: machines.select(tx, states))
+
+    async def move_machine(
+        self,
+        machine_id: str,
+        to: MachineState,
+        *,
+        reason: str = "",
+        expect: MachineState | Collection[MachineState] | None = None,
+        **facts: Unpack[MachineFacts],
+    ) -> MachineRecord:
+        """Change a machine's state, and the facts that came with it. `gone` gives its room back.
+
+        Raises `IllegalTransition` if the table has no such step, `StaleWrite` if it is not in `expect`.
+        """
+        return await self._write(
+            lambda tx: machines.move(tx, machine_id, to, reason=reason, expect=expect, facts=dict(facts))
+        )
+
+    async def set_credential(self, machine_id: str, sha256hex: str) -> None:
+        await self._write(lambda tx: machines.set_credential(tx, machine_id, sha256hex))
+
+    async def spend_boot(self, machine_id: str) -> int:
+        """Count one `booted` of a guest; the result is 1 for the only one that is legal."""
+        return await self._write(lambda tx: machines.spend_boot(tx, machine_id))
+
+    async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord:
+        """The guest said `ended`; only the first time counts."""
+        return await self._write(lambda tx: machines.note_ended(tx, machine_id, exit_code))
+
+    async def manager_removed(self, machine_id: str) -> None:
+        """GitLab has no runner manager record of this machine any more."""
+        await self._write(lambda tx: machines.manager_removed(tx, machine_id))
+
+    # Asks
+
+    async def begin_ask(
+        self,
+        machine_id: str,
+        *,
+        host: str | None = None,
+        resources: Resources | None = None,
+        image_digest: str | None = None,
+    ) -> MachineRecord:
+        """Before an ask leaves: marks it in flight and holds the room.
+
+        A kept id may be asked for again with another host, size or image, as long as nothing of it exists.
+        """
+        return await self._write(
+            lambda tx: machines.begin_ask(
+                tx, machine_id, host=host, resources=resources, image_digest=image_digest
+            )
+        )
+
+    async def end_ask(self, machine_id: str, outcome: str = "") -> MachineRecord:
+        """After an ask is over. A reserved machine that got nothing gives its room back, keeping its id.
+
+        `outcome` is written into the journal; leave it empty for an ask that found nothing.
+        """
+        return await self._write(lambda tx: machines.end_ask(tx, machine_id, outcome))
+
+    async def interrupted_asks(self) -> list[MachineRecord]:
+        """Machines whose ask has begun and not ended: after a start, asks that a crash cut off."""
+        return await self._read(machines.asking)
+
+    async def keep_answer(self, machine_id: str, raw: bytes) -> None:
+        """Write GitLab's answer down, encrypted, before anything looks at it."""
+        encrypted = self._keys.encrypt(raw)
+        await self._write(lambda tx: secrets.keep_answer(tx, machine_id, encrypted))
+
+    async def unread_answers(self) -> list[tuple[str, bytes]]:
+        """Machine id and answer, oldest first, of those that no job row has been made of."""
+        stored = await self._read(secrets.unread)
+        return [(machine_id, self._keys.decrypt(raw)) for machine_id, raw in stored]
+
+    async def discard_answer(self, machine_id: str, reason: str) -> None:
+        """Delete the machine's unread answers: they cannot be read, and `reason` says why."""
+        await self._write(lambda tx: secrets.discard_answer(tx, machine_id, reason))
+
+    # Jobs
+
+    async def take(self, machine_id: str, job: NewJob) -> JobRecord:
+        """Write a job down and give it to its machine; the kept answer becomes its payload.
+
+        The job stays `taken`, without a machine, if the machine cannot take it any more. A second call
+        with the same machine changes nothing; with another one it raises `StaleWrite`.
+        """
+        token = self._keys.encrypt(job.job_token.encode())
+        return await self._write(lambda tx: jobs.take(tx, machine_id, job, token))
+
+    async def job(self, job_id: int) -> JobRecord | None:
+        return await self._read(lambda tx: jobs.find(tx, job_id))
+
+    async def jobs(self, states: Collection[JobState] = OPEN_JOBS) -> list[JobRecord]:
+        """Oldest first."""
+        return await self._read(lambda tx: jobs.select(tx, states))
+
+    async def job_of_machine(self, machine_id: str) -> JobRecord | None:
+        return await self._read(lambda tx: jobs.of_machine(tx, machine_id))
+
+    async def move_job(
+        self,
+        job_id: int,
+        to: JobState,
+        *,
+        reason: str = "",
+        gitlab_status: str | None = None,
+        failure_reason: str | None = None,
+        expect: JobState | Collection[JobState] | None = None,
+    ) -> JobRecord:
+        """Change a job's state. To `taken` it loses its machine; to `running` its first call is noted.
+
+        Raises `IllegalTransition` if the table has no such step, `StaleWrite` if it is not in `expect`.
+        """
+        changes = {"gitlab_status": gitlab_status, "failure_reason": failure_reason}
+        return await self._write(
+            lambda tx: jobs.move(tx, job_id, to, reason=reason, changes=changes, expect=expect)
+        )
+
+    async def reassign(self, job_id: int, machine_id: str) -> JobRecord:
+        """Give an undelivered job to another machine of its pool. `StaleWrite` if that one is not free."""
+        return await self._write(lambda tx: jobs.reassign(tx, job_id, machine_id))
+
+    async def deliver(self, job_id: int) -> tuple[JobRecord, MachineRecord]:
+        """Job `assigned → delivered` and its machine `waiting → busy`, both or neither."""
+        return await self._write(lambda tx: jobs.deliver(tx, job_id))
+
+    async def set_trace_bytes(self, job_id: int, count: int) -> None:
+        await self._write(lambda tx: jobs.set_trace_bytes(tx, job_id, count))
+
+    async def add_trace_bytes(self, job_id: int, count: int) -> None:
+        await self._write(lambda tx: jobs.add_trace_bytes(tx, job_id, count))
+
+    # Secrets of jobs
+
+    async def payload(self, job_id: int) -> bytes | None:
+        """GitLab's raw answer, until it is dropped."""
+        stored = await self._read(lambda tx: secrets.payload(tx, job_id))
+        return None if stored is None else self._keys.decrypt(stored)
+
+    async def job_token(self, job_id: int) -> str | None:
+        """The job's token, until it is dropped."""
+        stored = await self._read(lambda tx: secrets.job_token(tx, job_id))
+        return None if stored is None else self._keys.decrypt(stored).decode()
+
+    async def drop_payload(self, job_id: int) -> bool:
+        """At the first job call: the answer with its CI secrets is not needed any more."""
+        return await self._write(lambda tx: secrets.drop_payload(tx, job_id))
+
+    async def drop_secrets(self, job_id: int) -> bool:
+        """When GitLab knows the job's end: token and payload are not needed any more."""
+        return await self._write(lambda tx: secrets.drop_secrets(tx, job_id))
+
+    async def rekey(self) -> int:
+        """Re-encrypt every secret with the keyring's first key; how many there were."""
+        total = 0
+        place: secrets.Place | None = secrets.START
+        while place is not None:
+            count, place = await self._write(partial(secrets.rekey, keys=self._keys, place=place))
+            total += count
+        return total
+
+    # Journal
+
+    async def note(
+        self, subject_kind: str, subject: str, event: str, detail: Mapping[str, Any] | None = None
+    ) -> int:
+        """Write down something that changed no state. `detail` must be JSON without secrets."""
+        return await self._write(lambda tx: journal.write(tx, subject_kind, subject, event, detail=detail))
+
+    async def journal(
+        self, after: int = 0, subject: str | None = None, limit: int = 200
+    ) -> list[JournalEntry]:
+        """Rows with a number above `after`, in order."""
+        return await self._read(lambda tx: journal.read(tx, after, subject, limit))
+
+    async def last_journal(self, subject: str | None = None, limit: int = 200) -> list[JournalEntry]:
+        """The newest rows, in order."""
+        return await self._read(lambda tx: journal.read_last(tx, subject, limit))
+
+    async def intend(
+        self,
+        action: str,
+        subject: str,
+        detail: Mapping[str, Any] | None = None,
+        *,
+        subject_kind: str = "machine",
+    ) -> int:
+        """Before a side effect outside: its number, for `done`."""
+        return await self._write(lambda tx: journal.intend(tx, subject_kind, subject, action, detail or {}))
+
+    async def done(self, seq: int, outcome: str | Mapping[str, Any] = "ok") -> None:
+        """After a side effect, however it went. `StaleWrite` if it was done before."""
+        told = {"outcome": outcome} if isinstance(outcome, str) else outcome
+        await self._write(lambda tx: journal.done(tx, seq, told))
+
+    async def unfinished(self) -> list[JournalEntry]:
+        """Side effects that were intended and are not done; `event` names the action."""
+        return await self._read(journal.unfinished)
+
+    # Leadership and upkeep
+
+    async def lead(self, holder: str, ttl_s: float, *, force: bool = False) -> int:
+        """Become leader or stay it, for `ttl_s` from now; the epoch. Raises `NotLeader` if another is.
+
+        `holder` names one run of one process. `force` takes over at once: only for who knows from
+        elsewhere that the holder is dead.
+        """
+        return await self._write(lambda tx: lease.lead(tx, holder, ttl_s, force=force))
+
+    async def resign(self, holder: str) -> None:
+        """Let another lead at once. Does nothing if `holder` does not lead."""
+        await self._write(lambda tx: lease.resign(tx, holder))
+
+    async def prune(self, before: float) -> Pruned:
+        """Remove journal rows, ended jobs and gone machines from before then, batch by batch."""
+        forgotten = self._access.clock() - FORGOTTEN_SECRETS_S
+        return Pruned(
+            secrets=await self._in_batches(pruning.prune_secrets, max(before, forgotten)),
+            jobs=await self._in_batches(pruning.prune_jobs, before),
+            machines=await self._in_batches(pruning.prune_machines, before),
+            journal=await self._in_batches(pruning.prune_journal, before),
+        )
+
+    async def _in_batches(
+        self, prune: Callable[[Transaction, float, int], Awaitable[int]], before: float
+    ) -> int:
+        total, count = 0, PRUNE_BATCH
+        while count >= PRUNE_BATCH:
+            count = await self._write(lambda tx: prune(tx, before, PRUNE_BATCH))
+            total += count
+        return total

@@ -1,0 +1,135 @@
+"""What the ledger gives out and takes in: facts about machines, jobs and the journal, frozen.
+
+All times are Unix seconds as a float, by the clock that was given to `Ledger.open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from firerunner.ledger.states import JobState, MachineState
+from firerunner.machines.spec import Resources
+
+Clock = Callable[[], float]
+"""Gives the Unix time in seconds. `time.time`, or a test's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """One machine as the ledger knows it."""
+
+    machine_id: str
+    pool: str
+    host: str
+    state: MachineState
+    state_since: float
+    resources: Resources
+    image_digest: str
+    created_at: float
+    credential_hash: str | None = field(default=None, repr=False)
+    """SHA-256 in hex of the one-machine credential; the credential itself is nowhere in the ledger."""
+    boots: int = 0
+    """How often a guest with this machine's credential has said `booted`. More than 1 is refused."""
+    ask_started_at: float | None = None
+    """Set while an ask to GitLab is in flight for this machine, and after a crash in the middle of one."""
+    room_held: bool = True
+    """True while the machine's resources count against its host. An id kept for the next ask holds none."""
+    manager_known: bool = False
+    """True once the id may have reached GitLab, where a runner manager record is then to be removed."""
+    vmm_started_at: float | None = None
+    booted_at: float | None = None
+    ended_reported_at: float | None = None
+    """When the guest said `ended`."""
+    exit_code: int | None = None
+    """What the guest said about its runner's exit; says nothing about the job."""
+    job_id: int | None = None
+    """The job that is or was meant for this machine."""
+    reason: str = ""
+    """Why it is in this state, for operators."""
+
+
+class MachineFacts(TypedDict, total=False):
+    """What `move_machine` may write together with the new state."""
+
+    host: str
+    image_digest: str
+    credential_hash: str
+    manager_known: bool
+    room_held: bool
+    vmm_started_at: float
+    booted_at: float
+    ended_reported_at: float
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is needed of GitLab's answer to write a job down; the rest stays in the kept raw answer."""
+
+    job_id: int
+    job_token: str = field(repr=False)
+    name: str
+    project_id: int
+    project_path: str
+    timeout_s: int | None
+    """`runner_info.timeout` of the answer; None if GitLab gave none."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job that GitLab has handed to us."""
+
+    job_id: int
+    pool: str
+    machine_id: str | None
+    state: JobState
+    state_since: float
+    name: str
+    project_id: int
+    project_path: str
+    timeout_s: int | None
+    taken_at: float
+    gitlab_status: str | None = None
+    """GitLab's own status word, as last seen."""
+    failure_reason: str | None = None
+    """GitLab's own failure reason, as reported by the runner or by us."""
+    first_call_at: float | None = None
+    """When the runner first spoke about the job."""
+    attempts: int = 0
+    """How many machines have been meant for it."""
+    trace_bytes: int = 0
+    has_payload: bool = False
+    """True while the raw answer (with CI secrets) is still kept for delivery."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One thing that happened. Rows are only added, and pruned by age."""
+
+    seq: int
+    at: float
+    subject_kind: str
+    """`machine`, `job`, `pool`, `host`, `lease`, ... : what `subject` names."""
+    subject: str
+    event: str
+    """`moved`, `taken`, ...; for a side effect the name of the action."""
+    from_state: str | None
+    to_state: str | None
+    """The new state; for a side effect `intended` or `done`."""
+    detail: Mapping[str, Any]
+    epoch: int | None
+    """The leader's epoch, or None for an observer (the gate)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows `prune` has removed."""
+
+    journal: int
+    jobs: int
+    machines: int
+    secrets: int
+    """Secrets of ended jobs that nobody had dropped: more than 0 hints at a crash in between."""

@@ -1,0 +1,127 @@
+"""Raw answers and job tokens at rest: always encrypted, kept no longer than they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from firerunner.errors import StaleWrite
+from firerunner.ledger import journal, machines
+from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.schema import answers, jobs
+from firerunner.ledger.states import OPEN_JOBS
+from firerunner.ledger.transaction import Transaction
+
+REKEY_BATCH: Final = 100
+"""Tokens, and answers, re-encrypted per transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far re-encryption has come: the last job and the last answer that were done."""
+
+    job_id: int
+    answer: int
+
+
+START: Final = Place(job_id=0, answer=0)
+
+
+async def keep_answer(tx: Transaction, machine_id: str, encrypted: bytes) -> None:
+    record = await machines.get(tx, machine_id)
+    await tx.connection.execute(
+        sa.insert(answers).values(machine_id=machine_id, kept_at=tx.at, raw=encrypted)
+    )
+    await journal.write(
+        tx,
+        "machine",
+        machine_id,
+        "answer kept",
+        detail={"stored_bytes": len(encrypted), "asked_at": record.ask_started_at},
+    )
+
+
+async def unread(tx: Transaction) -> list[tuple[str, bytes]]:
+    query = (
+        sa.select(answers.c.machine_id, answers.c.raw)
+        .where(answers.c.job_id.is_(None))
+        .order_by(answers.c.seq)
+    )
+    return [(row.machine_id, row.raw) for row in await tx.connection.execute(query)]
+
+
+async def discard_answer(tx: Transaction, machine_id: str, reason: str) -> None:
+    removed = await tx.connection.execute(
+        sa.delete(answers).where(answers.c.machine_id == machine_id, answers.c.job_id.is_(None))
+    )
+    if removed.rowcount == 0:
+        raise StaleWrite(f"machine {machine_id} has no unread answer")
+    await journal.write(tx, "machine", machine_id, "answer discarded", detail={"reason": reason})
+
+
+async def payload(tx: Transaction, job_id: int) -> bytes | None:
+    query = sa.select(answers.c.raw).where(answers.c.job_id == job_id)
+    return (await tx.connection.execute(query)).scalar_one_or_none()
+
+
+async def job_token(tx: Transaction, job_id: int) -> bytes | None:
+    query = sa.select(jobs.c.token).where(jobs.c.job_id == job_id)
+    return (await tx.connection.execute(query)).scalar_one_or_none()
+
+
+async def drop_payload(tx: Transaction, job_id: int) -> bool:
+    removed = await tx.connection.execute(sa.delete(answers).where(answers.c.job_id == job_id))
+    return removed.rowcount > 0
+
+
+async def drop_secrets(tx: Transaction, job_id: int) -> bool:
+    dropped = await drop_payload(tx, job_id)
+    cleared = await tx.connection.execute(
+        sa.update(jobs).where(jobs.c.job_id == job_id, jobs.c.token.is_not(None)).values(token=None)
+    )
+    return dropped or cleared.rowcount > 0
+
+
+async def left_behind(tx: Transaction, before: float, limit: int) -> list[int]:
+    """Jobs that ended before then and still have a secret."""
+    query = (
+        sa.select(jobs.c.job_id)
+        .outerjoin(answers, answers.c.job_id == jobs.c.job_id)
+        .where(
+            jobs.c.state.not_in(sorted(OPEN_JOBS)),
+            jobs.c.state_since < before,
+            sa.or_(jobs.c.token.is_not(None), answers.c.seq.is_not(None)),
+        )
+        .limit(limit)
+    )
+    return list((await tx.connection.execute(query)).scalars())
+
+
+async def rekey(tx: Transaction, *, keys: Keyring, place: Place) -> tuple[int, Place | None]:
+    """Re-encrypt the next few tokens and answers: how many, and where to go on, or None at the end."""
+    tokens = await _next(tx, jobs.c.job_id, jobs.c.token, place.job_id)
+    for row in tokens:
+        changed = sa.update(jobs).where(jobs.c.job_id == row.key).values(token=keys.renew(row.secret))
+        await tx.connection.execute(changed)
+    raws = await _next(tx, answers.c.seq, answers.c.raw, place.answer)
+    for row in raws:
+        renewed = sa.update(answers).where(answers.c.seq == row.key).values(raw=keys.renew(row.secret))
+        await tx.connection.execute(renewed)
+    if not tokens and not raws:
+        return 0, None
+    reached = Place(
+        job_id=tokens[-1].key if tokens else place.job_id, answer=raws[-1].key if raws else place.answer
+    )
+    return len(tokens) + len(raws), reached
+
+
+async def _next(tx: Transaction, key: sa.Column[int], secret: sa.Column[bytes], after: int) -> list[Any]:
+    query = (
+        sa.select(key.label("key"), secret.label("secret"))
+        .where(key > after, secret.is_not(None))
+        .order_by(key)
+        .limit(REKEY_BATCH)
+    )
+    return list(await tx.connection.execute(query))
