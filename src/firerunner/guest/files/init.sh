@@ -1,0 +1,118 @@
+#!/bin/busybox sh
+# FireRunner guest, first stage: the initramfs's /init.
+#
+# Brings up devices, network and the root file system (read-only base, writable overlay), fetches the
+# boot parameters, and hands over to pid1.sh in the new root. Everything here is busybox, because
+# starting a dynamic program costs tens of milliseconds under emulation.
+#
+# Kernel arguments, set by the driver:
+#   fr.address=A/N fr.gateway=A   the guest's end of the link to the gate
+#   fr.root=DEV                   the read-only root file system (ext4)
+#   fr.overlay=DEV                an ext4 file system to write to; without it, memory is used
+#   fr.selftest=1                 say that this kernel runs, and reboot: no device is touched
+# shellcheck shell=dash
+
+export PATH=/bin
+
+say() {
+    read -r uptime _ < /proc/uptime
+    echo "firerunner: $uptime $*"
+}
+
+die() {
+    say "cannot boot: $*"
+    reboot -f
+}
+
+load() {
+    for module in "$@"; do
+        [ -e "/modules/$module.ko" ] || continue # built into this kernel
+        insmod "/modules/$module.ko" || die "module $module does not load"
+    done
+}
+
+await_device() {
+    tries=0
+    until [ -b "/dev/$1" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -le 250 ] || die "no /dev/$1 after 5 s"
+        sleep 0.02
+    done
+}
+
+mount_root() {
+    await_device "$fr_root"
+    mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
+    if [ -n "$fr_overlay" ]; then
+        await_device "$fr_overlay"
+        mount -t ext4 -o noatime "/dev/$fr_overlay" /disk || die "/dev/$fr_overlay is not an ext4 disk"
+    else
+        mount -t tmpfs -o size=75% disk /disk
+    fi
+    mkdir -p /disk/upper /disk/work
+    mount -t overlay -o lowerdir=/base,upperdir=/disk/upper,workdir=/disk/work overlay /new ||
+        die "the overlay does not mount"
+}
+
+start_network() {
+    ip link set lo up
+    [ -n "$fr_address" ] || return 0
+    ip addr add "$fr_address" dev eth0 || die "no network device eth0"
+    ip link set eth0 up
+    [ -z "$fr_gateway" ] || ip route add default via "$fr_gateway"
+}
+
+# What a job expects of a Linux system, and what pid1.sh needs: under /run/firerunner.
+furnish_root() {
+    mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /new/run
+    mkdir -m 700 /new/run/firerunner
+    mkdir -m 1777 /new/run/lock
+    cp /bin/busybox /pid1.sh /new/run/firerunner/
+    (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
+
+    mkdir -p /dev/pts /dev/shm
+    mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+    mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
+    ln -s /proc/self/fd /dev/fd
+    ln -s /proc/self/fd/0 /dev/stdin
+    ln -s /proc/self/fd/1 /dev/stdout
+    ln -s /proc/self/fd/2 /dev/stderr
+    mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
+    mount --move /dev /new/dev
+    mount --move /sys /new/sys
+    mount --move /proc /new/proc
+}
+
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sys /sys
+mount -t devtmpfs -o nosuid,mode=755 dev /dev
+say init
+
+fr_address='' fr_gateway='' fr_root='' fr_overlay='' fr_selftest=''
+read -r cmdline < /proc/cmdline
+for argument in $cmdline; do
+    case $argument in
+        fr.address=*) fr_address=${argument#*=} ;;
+        fr.gateway=*) fr_gateway=${argument#*=} ;;
+        fr.root=*) fr_root=${argument#*=} ;;
+        fr.overlay=*) fr_overlay=${argument#*=} ;;
+        fr.selftest=*) fr_selftest=${argument#*=} ;;
+    esac
+done
+
+if [ "$fr_selftest" = 1 ]; then
+    echo FIRERUNNER-SELFTEST-OK
+    reboot -f
+fi
+
+# shellcheck source=boot-source.sh
+. /boot-source.sh
+load virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_net overlay
+! grep -qx 0x0004 /sys/bus/virtio/devices/*/device || load virtio-rng
+say modules
+start_network
+say network
+mount_root
+say root
+furnish_root
+exec switch_root /new /bin/sh /run/firerunner/pid1.sh

@@ -1,0 +1,157 @@
+"""Builds an image from a recipe: the one verb of this package that takes minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from firerunner.errors import ImageError
+from firerunner.images.apt import Apt
+from firerunner.images.initramfs import MODULES, initramfs
+from firerunner.images.kernel import extract_vmlinux, module_closure
+from firerunner.images.manifest import ImageFile, Manifest, RunnerFacts, RunnerKind
+from firerunner.images.progress import Progress, silent
+from firerunner.images.recipe import Recipe, RunnerSource
+from firerunner.images.rootfs import RootRecipe, build_root
+from firerunner.images.store import Image, Store, file_facts
+from firerunner.images.tools import require_tools
+
+_FREE_BYTES_NEEDED: Final = 2 << 30
+
+
+async def build_image(
+    recipe: Recipe,
+    store: Store,
+    runner: RunnerSource,
+    *,
+    progress: Progress = silent,
+    again: bool = False,
+) -> Image:
+    """Build the image, or return the one in the store if its recipe is the same (unless `again`).
+
+    The manifest's `info` is null until `record_info` has booted the image. Raises `ImageError`; then, and
+    when cancelled, nothing of the build is left.
+    """
+    refuse_unfit(recipe, runner)
+    known = _same_recipe(recipe, store, runner)
+    if known is not None and not again:
+        progress("done", f"unchanged: {known.manifest.digest[:12]}", 1.0)
+        return known
+    require_tools()
+    async with store.stage(progress) as stage:
+        _require_space(stage)
+        return await _Build(recipe, store, runner, stage, progress).run()
+
+
+def refuse_unfit(recipe: Recipe, runner: RunnerSource) -> None:
+    """Raise `ImageError` for a production image with the stand-in runner."""
+    if recipe.production and runner.kind is RunnerKind.STAND_IN:
+        raise ImageError(
+            f"image {recipe.name!r} is for production, and there is only the stand-in for gitlab-runner",
+            remedy="Give the official binary: --runner-binary PATH or FIRERUNNER_GITLAB_RUNNER",
+        )
+
+
+def _same_recipe(recipe: Recipe, store: Store, runner: RunnerSource) -> Image | None:
+    digest = store.names().get(recipe.name)
+    if digest is None or store.inspect(digest).recipe_digest != recipe.digest(runner):
+        return None
+    return store.resolve(digest)
+
+
+def _require_space(stage: Path) -> None:
+    free = shutil.disk_usage(stage).free
+    if free < _FREE_BYTES_NEEDED:
+        raise ImageError(
+            f"{stage.parent} has {free >> 20} MiB free, a build needs {_FREE_BYTES_NEEDED >> 20} MiB",
+            remedy="Free some space, prune images, or use another state directory",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    recipe: Recipe
+    store: Store
+    runner: RunnerSource
+    stage: Path
+    progress: Progress
+
+    async def run(self) -> Image:
+        files, work = self.stage / "image", self.stage / "work"
+        files.mkdir()
+        work.mkdir()
+        self.progress("packages", "fetching package lists", 0.0)
+        apt = await Apt.open(work / "apt", self.recipe.suite)
+        kernel_version = await self._kernel_and_initramfs(apt, files)
+        await self._root(apt, work, files)
+        self.progress("digest", "computing digests", 0.95)
+        manifest = await asyncio.to_thread(self._manifest, files, kernel_version)
+        image = self.store.commit(files, manifest)
+        self.progress("done", f"built {image.manifest.digest[:12]}", 1.0)
+        return image
+
+    async def _kernel_and_initramfs(self, apt: Apt, files: Path) -> str:
+        self.progress("kernel", f"fetching {self.recipe.kernel_package}", 0.1)
+        package = await self._kernel_package(apt)
+        version = package.removeprefix("linux-image-")
+        tree = await apt.download(package)
+        self.progress("kernel", f"unpacking {version}", 0.2)
+        await extract_vmlinux(tree / f"boot/vmlinuz-{version}", files / ImageFile.KERNEL)
+        self.progress("initramfs", "fetching busybox", 0.25)
+        busybox = (await apt.download("busybox-static")) / "bin/busybox"
+        modules = module_closure(tree / "lib/modules" / version, MODULES)
+        (files / ImageFile.INITRAMFS).write_bytes(initramfs(busybox.read_bytes(), modules))
+        return version
+
+    async def _kernel_package(self, apt: Apt) -> str:
+        """The package with the kernel in it: Debian's metapackage depends on the current one."""
+        if (self.recipe.kernel_package.removeprefix("linux-image-"))[0].isdigit():
+            return self.recipe.kernel_package
+        for package in await apt.depends(self.recipe.kernel_package):
+            if package.startswith("linux-image-"):
+                return package
+        raise ImageError(
+            f"package {self.recipe.kernel_package} leads to no kernel",
+            remedy="See `apt-cache search linux-image`",
+        )
+
+    async def _root(self, apt: Apt, work: Path, files: Path) -> None:
+        reusable = self._reusable_root()
+        if reusable is not None:
+            self.progress("root", f"taken from image {reusable.parent.name[:12]}, its part is unchanged", 0.9)
+            os.link(reusable, files / ImageFile.ROOT)
+            return
+        self.progress("root", "installing packages", 0.3)
+        recipe = RootRecipe(self.recipe.suite, self.recipe.all_packages(self.runner), self.runner.path)
+        lines = 0
+
+        def on_line(line: str) -> None:
+            nonlocal lines
+            lines += 1
+            self.progress("root", line.removeprefix("I: "), min(0.3 + lines * 0.05, 0.9))
+
+        await build_root(recipe, apt, work, files / ImageFile.ROOT, on_line)
+
+    def _reusable_root(self) -> Path | None:
+        wanted = self.recipe.root_digest(self.runner)
+        for manifest in self.store.manifests():
+            if manifest.root_digest == wanted:
+                return self.store.resolve(manifest.digest).files.root
+        return None
+
+    def _manifest(self, files: Path, kernel_version: str) -> Manifest:
+        return Manifest(
+            name=self.recipe.name,
+            kernel_version=kernel_version,
+            files={name: file_facts(files / name) for name in ImageFile},
+            runner=RunnerFacts(kind=self.runner.kind, version=self.runner.version, sha256=self.runner.sha256),
+            production=self.recipe.production,
+            recipe_digest=self.recipe.digest(self.runner),
+            root_digest=self.recipe.root_digest(self.runner),
+            built_at=datetime.now(UTC).replace(microsecond=0),
+        )

@@ -1,0 +1,81 @@
+"""What an image says about itself: the manifest beside its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class ImageFile(StrEnum):
+    """The files of an image, by their names in the store."""
+
+    KERNEL = "kernel"  # the ELF vmlinux, booted directly (PVH)
+    INITRAMFS = "initramfs"  # cpio: busybox, kernel modules, the guest's two boot stages
+    ROOT = "root"  # read-only ext4, shared by all machines of the image
+
+
+class RunnerKind(StrEnum):
+    """Where the image's gitlab-runner comes from."""
+
+    OFFICIAL = "official"  # GitLab's own binary
+    STAND_IN = "stand-in"  # our short shell script: for demos and tests, never for production
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileFacts(_Part):
+    """Digest and size (bytes) of one file."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+class RunnerFacts(_Part):
+    """The gitlab-runner in the image."""
+
+    kind: RunnerKind
+    version: str
+    sha256: Sha256
+
+
+class Manifest(_Part):
+    """Everything that is known of an image. `digest` names it, and covers all other fields."""
+
+    schema_version: Literal[1] = 1
+    name: ImageName
+    architecture: Literal["amd64"] = "amd64"
+    kernel_version: str
+    files: dict[ImageFile, FileFacts]
+    runner: RunnerFacts
+    production: bool
+    """True if the image is fit for production. Never with the stand-in."""
+    info: dict[str, Any] | None = None
+    """What the runner in the image declares in its asks (features, version, executor), recorded from
+    its first ask. Without it no pool may ask with this image, because GitLab fails a job whose
+    required features the ask lacks (Rails pre_assign_runner_checks)."""
+    recipe_digest: Sha256
+    """An unchanged recipe is not built again."""
+    root_digest: Sha256
+    """The part of the recipe that the root file depends on: it is reused if only the rest changed."""
+    built_at: datetime
+    digest: str = ""
+
+    def sealed(self) -> Manifest:
+        """The same manifest with its digest filled in."""
+        return self.model_copy(update={"digest": self.content_digest()})
+
+    def content_digest(self) -> str:
+        """SHA-256 of the canonical JSON of all fields but `digest`, in hex."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()

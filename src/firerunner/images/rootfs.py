@@ -1,0 +1,104 @@
+"""Makes the root file system: Debian packages and the runner, as a small read-only ext4 image.
+
+As root it works directly; as a normal user in a user namespace (mmdebstrap's unshare mode), so that
+files are root's in the image all the same. What comes out knows nothing of this computer's mirror.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firerunner.images.apt import Apt, public_sources
+from firerunner.images.tools import run
+
+_MIB: Final = 1 << 20
+_BLOCK: Final = 4096
+_INODE_SIZE: Final = 256
+_DROPPED_PATHS: Final = (
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+)
+_RUNNER_PATH: Final = "/usr/local/bin/gitlab-runner"
+_NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+
+
+@dataclass(frozen=True, slots=True)
+class RootRecipe:
+    """What goes into the root file system."""
+
+    suite: str
+    packages: Sequence[str]
+    runner: Path
+
+
+async def build_root(
+    recipe: RootRecipe, apt: Apt, work: Path, image: Path, on_line: Callable[[str], None]
+) -> None:
+    """Write the ext4 image. `work` is a directory for what is in between; the caller removes it."""
+    tarball = work / "root.tar"
+    await run(
+        mmdebstrap_command(recipe, apt, tarball),
+        env={"TMPDIR": str(work)} if os.geteuid() == 0 else None,
+        on_line=on_line,
+        remedy="Check that `apt-get update` works on this computer",
+    )
+    on_line("making the ext4 image")
+    script = work / "mkfs.sh"
+    script.write_text(_MKFS)
+    namespace = () if os.geteuid() == 0 else _NAMESPACE
+    await run([*namespace, "sh", "-eu", str(script), str(tarball), str(work / "tree"), str(image)])
+
+
+def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]:
+    """The one mmdebstrap call. Hooks are shell text in which `$1` is the new root."""
+    public = "".join(f"deb {source.uri} {source.release} main\n" for source in public_sources(recipe.suite))
+    hooks = (
+        f"upload {shlex.quote(str(recipe.runner))} {_RUNNER_PATH}",
+        f'chmod 0755 "$1{_RUNNER_PATH}"',
+        'mkdir -p "$1/builds" "$1/cache"',
+        'chroot "$1" git lfs install --system --skip-repo',
+        # The guest learns names from the gate's hosts file, and who it is from its boot parameters.
+        ': > "$1/etc/resolv.conf"; : > "$1/etc/machine-id"; echo "127.0.0.1 localhost" > "$1/etc/hosts"',
+        'rm -f "$1/etc/hostname" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/etc/apt/sources.list.d/*',
+        f'printf %s {shlex.quote(public)} > "$1/etc/apt/sources.list"',
+        'rm -rf "$1"/var/log/*.log "$1"/var/log/apt "$1"/var/cache/* "$1"/var/lib/apt/lists/*',
+    )
+    return [
+        "mmdebstrap",
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        "--variant=minbase",
+        "--architectures=amd64",
+        "--format=tar",
+        f"--include={','.join(recipe.packages)}",
+        f"--aptopt={apt.settings_file}",
+        '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt=path-exclude={path}" for path in _DROPPED_PATHS),
+        *(f"--customize-hook={hook}" for hook in hooks),
+        recipe.suite,
+        str(tarball),
+        str(apt.sources_file),
+    ]
+
+
+# Room: what the files take in whole blocks, a twentieth more for directories and extents, the inodes.
+# No journal and no reserve, because nobody ever writes to it.
+_MKFS: Final = f"""
+tarball=$1 tree=$2 image=$3
+trap 'rm -rf "$tree"' EXIT
+mkdir -m 755 "$tree"
+tar -x -f "$tarball" -C "$tree" --numeric-owner --exclude='./dev/*'
+rm "$tarball"
+inodes=$(($(find "$tree" | wc -l) + 1024))
+blocks=$(du -s --block-size={_BLOCK} "$tree" | cut -f 1)
+blocks=$((blocks + blocks / 20 + inodes * {_INODE_SIZE} / {_BLOCK} + 2048))
+mkfs.ext4 -q -F -b {_BLOCK} -I {_INODE_SIZE} -N "$inodes" -m 0 -O ^has_journal,^resize_inode \\
+    -L firerunner-root -E nodiscard,root_owner=0:0 -d "$tree" "$image" "$blocks"
+"""
