@@ -1,0 +1,126 @@
+"""Secrets at rest: the keyring, its rotation, and what stands in the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ledger_given import ANSWER, A, B, job_assigned, machine_in, new_job
+
+from firerunner.errors import KeyMissing
+from firerunner.ledger import Keyring, Ledger, MachineState
+
+CANARIES = (b"canary-job-token", b"canary-ci-secret")
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_new_key_file_is_private_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "keys"
+
+    stored = Keyring.load_or_create(path).encrypt(b"secret")
+
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+    assert Keyring.load_or_create(path).decrypt(stored) == b"secret"
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    Keyring.load_or_create(path)
+    path.chmod(0o640)
+
+    with pytest.raises(KeyMissing, match="chmod 0600"):
+        Keyring.load_or_create(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "not a key\n", "\u00fc\n"])
+def test_a_broken_key_file_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(KeyMissing, match="one Fernet key"):
+        Keyring.load_or_create(path)
+
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_the_first_key_encrypts_and_all_decrypt(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    old = Keyring.load_or_create(path)
+    stored = old.encrypt(b"secret")
+
+    both = Keyring.add_key(path)
+
+    assert mode(path) == 0o600
+    assert Keyring.load_or_create(path).decrypt(stored) == b"secret"
+    with pytest.raises(KeyMissing, match="any key"):
+        old.decrypt(both.encrypt(b"secret"))
+    with pytest.raises(KeyMissing):
+        Keyring.generate().renew(stored)
+
+
+def test_no_key_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+
+    assert path.name == "keys"
+    assert Keyring.load_or_create(path).__repr__() == "Keyring(...)"
+
+
+@pytest.mark.anyio
+async def test_no_secret_stands_in_clear_in_the_files(ledger: Ledger, tmp_path: Path) -> None:
+    await job_assigned(ledger)
+
+    files = [path for path in (tmp_path / "state").iterdir() if path.name.startswith("ledger.db")]
+    content = b"".join(path.read_bytes() for path in files)
+
+    assert b"group/project" in content
+    assert [canary for canary in CANARIES if canary in content] == []
+    assert {mode(path) for path in files} == {0o600}
+    assert mode(tmp_path / "state") == 0o700
+
+
+@pytest.mark.anyio
+async def test_no_secret_stands_in_records_and_journal(ledger: Ledger) -> None:
+    await job_assigned(ledger)
+
+    shown = f"{await ledger.journal()} {await ledger.jobs()} {await ledger.machines()} {new_job()}"
+
+    assert "canary" not in shown
+
+
+@pytest.mark.anyio
+async def test_after_rekeying_the_old_key_is_not_needed(
+    ledger: Ledger, url: str, tmp_path: Path, clock, monkeypatch
+) -> None:
+    monkeypatch.setattr("firerunner.ledger.secrets.REKEY_BATCH", 1)
+    path = tmp_path / "state" / "keys"
+    await job_assigned(ledger, A, 7)
+    await job_assigned(ledger, B, 8)
+    await ledger.aclose()
+    both = await Ledger.open(url, Keyring.add_key(path), clock)
+
+    count = await both.rekey()
+    await both.aclose()
+
+    only_new = Keyring(path.read_text().splitlines()[:1])
+    again = await Ledger.open(url, only_new, clock)
+    read = (await again.payload(7), await again.payload(8), await again.job_token(8))
+    await again.aclose()
+    assert count == 4
+    assert read == (ANSWER, ANSWER, "canary-job-token")
+
+
+@pytest.mark.anyio
+async def test_a_wrong_key_says_so(ledger: Ledger, url: str, clock) -> None:
+    await machine_in(ledger, MachineState.RESERVED)
+    await ledger.keep_answer(A, ANSWER)
+    await ledger.aclose()
+    stranger = await Ledger.open(url, Keyring.generate(), clock)
+
+    with pytest.raises(KeyMissing, match="key file"):
+        await stranger.unread_answers()
+
+    await stranger.aclose()
