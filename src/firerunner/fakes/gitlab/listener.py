@@ -1,0 +1,93 @@
+"""Runs the fake's application on a loopback socket inside the caller's event loop, and stops it without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from firerunner.fakes.gitlab.misbehave import CUT
+
+SHUTDOWN_S = 3
+KEEP_ALIVE_S = 60
+
+
+class _CuttableProtocol(H11Protocol):
+    """Lets the application close its own connection in the middle of an answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        inner = self.app
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[CUT] = self._cut
+            await inner(scope, receive, send)
+
+        self.app = app
+
+    async def _cut(self, *, at_once: bool) -> None:
+        if at_once:
+            self.transport.abort()
+        else:
+            self.transport.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signal handlers alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Listener:
+    """One listening socket and the server behind it."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            http=_CuttableProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            server_header=False,
+        )
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. From the return on, connections are accepted."""
+        self._socket.listen(1024)
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+                raise RuntimeError("the fake GitLab's server ended before it had started")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Close the socket and every connection."""
+        self._server.should_exit = True
+        if self._serving:
+            await self._serving
+        self._socket.close()
