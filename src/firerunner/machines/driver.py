@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from firerunner.machines.spec import MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Destination, MachineSpec, Resources, Sighting
 
 
 class Driver(Protocol):
@@ -27,7 +28,7 @@ class Driver(Protocol):
         """End the machine and remove all that belongs to it. An unknown id is a success."""
         ...
 
-    async def list(self) -> list[Sighting]:
+    async def list(self) -> Sequence[Sighting]:
         """Everything on the host that carries our mark: that is how leaks are found."""
         ...
 
@@ -37,6 +38,14 @@ class Driver(Protocol):
 
     async def capacity(self) -> Resources:
         """What the host has in all, before any machine."""
+        ...
+
+    def gate_url(self, machine_id: str) -> str:
+        """The gate as the guest of this machine reaches it, without a slash at the end."""
+        ...
+
+    def hosts_entries(self, destinations: tuple[Destination, ...]) -> Sequence[tuple[str, str]]:
+        """(name, address) for each egress destination, for the guest's hosts file."""
         ...
 
     async def aclose(self) -> None:

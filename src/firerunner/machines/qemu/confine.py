@@ -1,0 +1,60 @@
+"""Taking away from a process what it does not need: user, privileges, limits, and a life of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+
+from firerunner.machines.qemu.order import Identity
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+
+MAX_OPEN_FILES = 1024
+MAX_PROCESSES = 512
+"""Threads count as well: vCPUs, disk workers, the main loop."""
+
+
+def confine(identity: Identity | None, parent: int) -> None:
+    """Drop to `identity`, give up gaining privileges for good, and die with `parent`.
+
+    The order matters: the kernel forgets the death signal when the user changes. The keeper's own limit
+    on file sizes is lifted, since the machine's disk is a file with a size of its own.
+    """
+    os.umask(0o077)
+    os.chdir("/")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    bound_open_files()
+    if identity is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (MAX_PROCESSES, MAX_PROCESSES))
+        os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    forbid_new_privileges()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forbid_new_privileges() -> None:
+    """No set-user-id program that this process starts gets more rights than it has."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def bound_open_files() -> None:
+    """Limit open files to `MAX_OPEN_FILES`, or leave a lower limit as it is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux prctl(2) with one argument. Raises OSError."""
+    if LIBC.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")

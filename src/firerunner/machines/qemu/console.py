@@ -1,0 +1,56 @@
+"""A machine's serial console on disk, bounded: the guest writes as much as it likes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CURRENT, OLDER = "console.log", "console.old"
+
+HALF_BYTES = 512 * 1024
+"""When the current file is this long, it becomes the older one, and the one before is dropped."""
+
+
+class ConsoleLog:
+    """Keeps the last 512 KiB to 1 MiB of what is written."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._fd = self._open()
+        self._written = 0
+
+    def write(self, data: bytes) -> None:
+        """Append, and turn the page when the current file is full. A full disk loses the data."""
+        try:
+            os.write(self._fd, data)
+        except OSError:
+            return
+        self._written += len(data)
+        if self._written >= HALF_BYTES:
+            os.close(self._fd)
+            (self._directory / CURRENT).replace(self._directory / OLDER)
+            self._fd = self._open()
+            self._written = 0
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        return os.open(self._directory / CURRENT, flags, 0o600)
+
+
+def read_tail(directory: Path, max_bytes: int) -> bytes:
+    """The last bytes of the console; empty if there is none."""
+    tail = b""
+    for name in (CURRENT, OLDER):
+        wanted = max_bytes - len(tail)
+        if wanted <= 0:
+            break
+        try:
+            with (directory / name).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - wanted))
+                tail = file.read(wanted) + tail
+        except OSError:
+            continue
+    return tail

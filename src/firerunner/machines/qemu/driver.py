@@ -1,0 +1,128 @@
+"""The `qemu` driver: the embedded default, real virtual machines on this computer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from firerunner.errors import HostUnusable
+from firerunner.machines.qemu import checks, egress
+from firerunner.machines.qemu.checks import Problem
+from firerunner.machines.qemu.command import Accelerator
+from firerunner.machines.qemu.host import Host
+from firerunner.machines.qemu.identity import drops_privileges
+from firerunner.machines.qemu.local import CHECK_REMEDY, LocalMachines
+from firerunner.machines.qemu.room import Allowance
+from firerunner.machines.spec import Destination, ImageFiles, MachineSpec, Resources, Sighting
+
+T = TypeVar("T")
+
+HostsEntries = list[tuple[str, str]]
+"""(host, address) lines for a guest's hosts file."""
+
+Sightings = list[Sighting]
+
+THREADS = 8
+"""Each call blocks one; starting a machine takes a few tenths of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the driver can do on this computer, for `doctor` and the operator's pages."""
+
+    accelerator: Accelerator | None
+    """None until it was needed for a first image."""
+    limiting_controllers: tuple[str, ...]
+    """Control group controllers that limit machines from outside; empty if the host offers none."""
+    own_user_per_machine: bool
+    saves_state: bool = False
+
+
+class QemuDriver:
+    """Implements `machines.driver.Driver`. Two drivers with different `state_dir` do not see each other."""
+
+    name = "qemu"
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        vcpu: int | None = None,
+        memory_mib: int | None = None,
+        disk_mib: int | None = None,
+        qemu: str = "qemu-system-x86_64",
+        accelerator: str | None = None,
+    ) -> None:
+        """`vcpu`, `memory_mib`, `disk_mib`: what machines may use in all; None measures. `accelerator`:
+        `kvm` or `tcg` without a test; None finds out."""
+        self._qemu = qemu
+        self._state_dir = state_dir
+        self._host = Host(state_dir, accelerator)
+        self._machines = LocalMachines(state_dir, self._host, qemu, Allowance(vcpu, memory_mib, disk_mib))
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="qemu-driver")
+
+    async def create(self, spec: MachineSpec) -> None:
+        """Start the machine and return once QEMU answers.
+
+        A machine that was made before is a success, also when it has ended since: a machine lives
+        once, and `list` tells its end. For another try, `destroy` first.
+        """
+        await self._run(lambda: self._machines.create(spec))
+
+    async def destroy(self, machine_id: str) -> None:
+        """End the machine and return when nothing of it is left."""
+        await self._run(lambda: self._machines.destroy(machine_id))
+
+    async def list(self) -> Sightings:
+        """Every machine of this state directory of which anything is there."""
+        return await self._run(self._machines.list)
+
+    async def console(self, machine_id: str, max_bytes: int = 65536) -> bytes:
+        """The last bytes of the machine's serial console; 512 KiB at least are kept."""
+        return await self._run(lambda: self._machines.console(machine_id, max_bytes))
+
+    async def capacity(self) -> Resources:
+        """What machines may use in all: the operator's amounts, or a share of this computer."""
+        return await self._run(self._machines.capacity)
+
+    async def accelerator(self, image: ImageFiles | None = None) -> Accelerator | None:
+        """How guests run, and why. With an image it is found out, which may take ten seconds, once
+        for each boot of this computer; without, what is known so far."""
+        if image is None:
+            return self._host.last
+        qemu = checks.find_program(self._qemu)
+        if qemu is None:
+            raise HostUnusable(f"{self._qemu} is not installed", remedy=CHECK_REMEDY)
+        return await self._run(lambda: self._host.accelerator(qemu, image))
+
+    async def prepare(self, image: ImageFiles) -> None:
+        """Find out now what the first `create` of this image would have to wait for."""
+        await self.accelerator(image)
+        await self._run(self._host.tsc_khz)
+
+    async def check(self) -> tuple[Problem, ...]:
+        """What is missing for machines to be made here, each with its remedy."""
+        return await self._run(lambda: tuple(checks.find_problems(self._qemu, self._state_dir)))
+
+    def abilities(self) -> Abilities:
+        """What the driver can do on this computer."""
+        return Abilities(self._host.last, self._machines.cgroups.offered, drops_privileges())
+
+    def guest_gate_url(self, machine_id: str) -> str:
+        """The gate's URL as the machine sees it."""
+        return egress.guest_gate_url(machine_id)
+
+    def hosts_entries(self, destinations: tuple[Destination, ...]) -> HostsEntries:
+        """By these names and addresses a guest finds the pool's egress."""
+        return egress.hosts_entries(destinations)
+
+    async def aclose(self) -> None:
+        """Wait for calls under way. Machines go on running."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -1,0 +1,247 @@
+"""The machines of one state directory, made, found and unmade by blocking calls.
+
+A machine is a directory, a keeper process, its QEMU, and control groups; nothing else. All of it is
+found again from the directory's path alone, so no knowledge is kept in this process, and a new
+controller adopts what an old one has left by doing nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+from firerunner.errors import BootFailed, HostUnusable, MachineError
+from firerunner.machines.qemu import console, order, processes, room, statefile
+from firerunner.machines.qemu.cgroups import Cgroups, Limits
+from firerunner.machines.qemu.checks import find_program
+from firerunner.machines.qemu.host import Host
+from firerunner.machines.qemu.identity import drops_privileges
+from firerunner.machines.qemu.ordering import DISK_FILE, check_image, make_order, memory_limit_mib
+from firerunner.machines.qemu.processes import Claim, Role
+from firerunner.machines.qemu.room import Allowance
+from firerunner.machines.qemu.statefile import Phase
+from firerunner.machines.spec import MACHINE_ID, MachineSpec, Resources, Sighting
+
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 10.0
+
+CHECK_REMEDY = "Run: firerunner doctor"
+
+MKFS_OPTIONS = ("-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,lazy_journal_init=1")
+"""A journal protects a disk over crashes; this one does not live that long."""
+
+HAS_RUN = (Phase.RUNNING, Phase.ENDED)
+
+
+class LocalMachines:
+    """All calls may come from several threads; those for one machine take turns."""
+
+    def __init__(self, state_dir: Path, host: Host, qemu: str, allowance: Allowance) -> None:
+        self.directory = state_dir / "machines"
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.directory = self.directory.resolve()
+        tag = hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
+        self.cgroups = Cgroups(tag)
+        self._host = host
+        self._qemu = qemu
+        self._allowance = allowance
+        self._turns = [threading.Lock() for _ in range(64)]
+        self._making: dict[str, Resources] = {}
+        self._making_lock = threading.Lock()
+
+    def capacity(self) -> Resources:
+        """What machines may use in all."""
+        return room.measure_capacity(self.directory, self._allowance)
+
+    def create(self, spec: MachineSpec) -> None:
+        """Make the machine, unless it was made before: then whether it still lives is `list`'s to say.
+
+        Raises `NoRoom`, `HostUnusable`, `BootFailed`; then nothing of the machine is left.
+        """
+        directory = self._directory_of(spec.machine_id)
+        with self._turn(spec.machine_id):
+            state = statefile.read(directory)
+            if state is not None and state["phase"] in HAS_RUN:
+                return
+            self._remove(spec.machine_id)
+            with self._room_for(spec):
+                try:
+                    self._make(spec, directory)
+                except BaseException:
+                    self._remove(spec.machine_id)
+                    raise
+
+    def destroy(self, machine_id: str) -> None:
+        """Remove all of the machine. Raises `MachineError` if something of it does not go."""
+        self._directory_of(machine_id)
+        with self._turn(machine_id):
+            self._remove(machine_id)
+
+    def list(self) -> list[Sighting]:
+        """Every machine of which a process, a directory or a control group is there."""
+        claims: dict[str, list[Claim]] = {}
+        for claim in processes.scan(self.directory):
+            claims.setdefault(claim.machine_id, []).append(claim)
+        directories = {path.name for path in self.directory.iterdir() if MACHINE_ID.fullmatch(path.name)}
+        known = directories | claims.keys() | self.cgroups.machine_ids()
+        return [
+            sight(
+                machine_id,
+                {claim.role for claim in claims.get(machine_id, ())},
+                statefile.read(self.directory / machine_id),
+                statefile.boot_id(),
+            )
+            for machine_id in sorted(known)
+        ]
+
+    def console(self, machine_id: str, max_bytes: int) -> bytes:
+        """The last bytes of the console."""
+        return console.read_tail(self._directory_of(machine_id), max_bytes)
+
+    def _directory_of(self, machine_id: str) -> Path:
+        if not MACHINE_ID.fullmatch(machine_id):
+            raise MachineError(f"{machine_id!r} is not a machine id", remedy="It looks like fr-0123456789ab.")
+        return self.directory / machine_id
+
+    def _turn(self, machine_id: str) -> threading.Lock:
+        return self._turns[zlib.crc32(machine_id.encode()) % len(self._turns)]
+
+    @contextlib.contextmanager
+    def _room_for(self, spec: MachineSpec):  # type: ignore[no-untyped-def]
+        with self._making_lock:
+            living = {
+                sighting.machine_id: self._resources_of(sighting.machine_id)
+                for sighting in self.list()
+                if sighting.alive
+            }
+            taken = living | self._making
+            room.check_room(spec.resources, taken.values(), self.capacity())
+            self._making[spec.machine_id] = spec.resources
+        try:
+            yield
+        finally:
+            with self._making_lock:
+                del self._making[spec.machine_id]
+
+    def _resources_of(self, machine_id: str) -> Resources:
+        state = statefile.read(self.directory / machine_id) or {}
+        return Resources(*state.get("resources", (0, 0, 0)))
+
+    def _make(self, spec: MachineSpec, directory: Path) -> None:
+        check_image(spec.image, other_user=drops_privileges())
+        qemu = self._program(self._qemu)
+        accelerator = self._host.accelerator(qemu, spec.image)
+        limits = Limits(memory_limit_mib(spec, accelerator), spec.resources.vcpu + 1)
+        directory.mkdir(mode=0o700)
+        self._make_disk(directory / DISK_FILE, spec.resources.disk_mib)
+        ordered = make_order(
+            spec,
+            directory,
+            qemu=qemu,
+            accelerator=accelerator,
+            tsc_khz=self._host.tsc_khz(),
+            cgroup_procs=self.cgroups.make(spec.machine_id, limits),
+        )
+        self._start_keeper(ordered, directory)
+
+    def _program(self, name: str) -> str:
+        path = find_program(name)
+        if path is None:
+            raise HostUnusable(f"{name} is not installed", remedy=CHECK_REMEDY)
+        return path
+
+    def _make_disk(self, path: Path, disk_mib: int) -> None:
+        with path.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.truncate(disk_mib << 20)
+        done = subprocess.run(
+            [self._program("mkfs.ext4"), *MKFS_OPTIONS, str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise HostUnusable(f"mkfs.ext4 failed: {done.stderr.strip()}", remedy=CHECK_REMEDY)
+
+    def _start_keeper(self, ordered: order.Order, directory: Path) -> None:
+        try:
+            done = subprocess.run(
+                processes.keeper_command(sys.executable, directory),
+                input=order.to_json(ordered).encode(),
+                capture_output=True,
+                check=False,
+                timeout=START_TIMEOUT_S,
+                cwd="/",
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                start_new_session=True,
+            )
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except subprocess.TimeoutExpired as error:
+            raise BootFailed(
+                f"the keeper of {ordered.machine_id} did not report within {START_TIMEOUT_S:.0f} s",
+                remedy="Is the computer overloaded? Lower the host's capacity.",
+            ) from error
+        except ValueError as error:
+            complaint = done.stderr.decode("utf-8", "replace").strip()[-2000:]
+            raise HostUnusable(f"the keeper could not start: {complaint}", remedy=CHECK_REMEDY) from error
+        failed = answer.get("failed")
+        if failed and answer.get("host"):
+            raise HostUnusable(f"{ordered.machine_id} could not be started: {failed}", remedy=CHECK_REMEDY)
+        if failed:
+            raise BootFailed(
+                f"{ordered.machine_id}: {failed}",
+                remedy=f"QEMU's last words: {answer.get('stderr') or 'none'}",
+            )
+
+    def _remove(self, machine_id: str) -> None:
+        """Processes first, then control groups, then the directory: it names the rest."""
+        directory = self.directory / machine_id
+        state = statefile.read(directory) or {}
+        for _attempt in range(5):
+            claims = [each for each in processes.scan(self.directory) if each.machine_id == machine_id]
+            if not claims:
+                break
+            stuck = processes.end(claims, self.directory, END_TIMEOUT_S)
+            if stuck:
+                raise MachineError(
+                    f"{machine_id}: process {stuck[0].pid} ({stuck[0].role}) does not end after SIGKILL",
+                    remedy="It hangs in the kernel, often on a broken disk; see dmesg. It is tried again.",
+                )
+        for each in (
+            state.get("vmm"),
+            state.get("keeper"),
+            *({"pid": c.pid, "start": c.start_ticks} for c in claims),
+        ):
+            if each:
+                processes.reap(each["pid"], each["start"])
+        if not self.cgroups.remove(machine_id):
+            raise MachineError(
+                f"{machine_id}: its control group is still in use", remedy="It is tried again."
+            )
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+
+
+def sight(machine_id: str, roles: set[Role], state: dict[str, Any] | None, boot_id: str) -> Sighting:
+    """What is to be said of a machine from its living processes and its state file."""
+    if state is None:
+        alive = bool(roles)
+        return Sighting(machine_id, alive, "its state file is missing" if alive else "half made")
+    over = state["phase"] in (Phase.ENDED, Phase.FAILED)
+    if Role.VMM in roles or (Role.KEEPER in roles and not over):
+        return Sighting(machine_id, True)
+    if over:
+        return Sighting(machine_id, False, state["detail"])
+    if state["boot_id"] != boot_id:
+        return Sighting(machine_id, False, "the computer was restarted")
+    return Sighting(machine_id, False, "its keeper was killed")

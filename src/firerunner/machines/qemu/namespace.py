@@ -1,0 +1,132 @@
+"""A network of its own for one machine: a namespace without a name, a tap, and listening sockets.
+
+The namespace has no route but the one to the guest, no other device than loopback and the tap, and
+no forwarding, so the guest reaches the listening sockets and nothing else, whatever it sends. It has
+no name and no process besides QEMU: it vanishes with QEMU and the keeper's sockets. As an ordinary
+user it is made together with a user namespace, in which the user may configure it.
+
+Addresses are set by the classic ioctls (netdevice(7)), which need no library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from firerunner.machines.qemu.confine import LIBC
+from firerunner.machines.qemu.order import Listener
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+TUN_DEVICE = "/dev/net/tun"
+TUNSETIFF = 0x400454CA
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+
+SIOCADDRT = 0x890B
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+SIOCSIFADDR, SIOCSIFNETMASK, SIOCSIFMTU = 0x8916, 0x891C, 0x8922
+IFF_UP = 0x1
+RTF_UP, RTF_HOST = 0x1, 0x4
+
+TAP_NAME = "fr0"
+MTU = 1500
+BACKLOG = 128
+
+SYSCTLS = (
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("ipv4/icmp_echo_ignore_all", "1"),
+    # A source that is not the guest's own is dropped, so it cannot fill the host-wide neighbour table.
+    ("ipv4/conf/all/rp_filter", "1"),
+    ("ipv4/conf/default/rp_filter", "1"),
+)
+
+
+def enter() -> None:
+    """Move this process into a new network namespace. Raises OSError."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        _unshare(CLONE_NEWNET)
+        return
+    _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        Path("/proc/self", name).write_text(text)
+
+
+def make_link(host_address: str, guest_address: str, others: Iterable[str]) -> int:
+    """Make the tap with its addresses and the one route; returns the tap's file descriptor.
+
+    The sysctls are a second wall behind the missing route, and may be read-only in a container.
+    """
+    for name, value in SYSCTLS:
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/net", name).write_text(value)
+    tap = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", TAP_NAME.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _address(control, TAP_NAME, host_address)
+        for number, address in enumerate(dict.fromkeys(others)):
+            _address(control, f"{TAP_NAME}:{number}", address)
+        fcntl.ioctl(control, SIOCSIFMTU, struct.pack("16si20x", TAP_NAME.encode(), MTU))
+        _up(control, TAP_NAME)
+        _up(control, "lo")
+        _route(control, guest_address, TAP_NAME)
+    return tap
+
+
+def listen(listeners: Iterable[Listener]) -> list[socket.socket]:
+    """One listening socket for each listener, inside the namespace of the calling process."""
+    sockets = []
+    for listener in listeners:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.bind((listener.address, listener.port))
+        sock.listen(BACKLOG)
+        sockets.append(sock)
+    return sockets
+
+
+def _unshare(flags: int) -> None:
+    if LIBC.unshare(flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot make a network namespace: {os.strerror(number)}")
+
+
+def _sockaddr(address: str) -> bytes:
+    return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
+
+
+def _address(control: socket.socket, name: str, address: str) -> None:
+    fcntl.ioctl(control, SIOCSIFADDR, struct.pack("16s16s8x", name.encode(), _sockaddr(address)))
+    fcntl.ioctl(control, SIOCSIFNETMASK, struct.pack("16s16s8x", name.encode(), _sockaddr("255.255.255.255")))
+
+
+def _up(control: socket.socket, name: str) -> None:
+    answer = fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
+    (flags,) = struct.unpack_from("H", answer, 16)
+    fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))
+
+
+def _route(control: socket.socket, guest_address: str, name: str) -> None:
+    """`ip route add GUEST dev NAME scope link`, as struct rtentry of <linux/route.h>."""
+    device = ctypes.create_string_buffer(name.encode())
+    fields = struct.pack(
+        "L16s16s16sHhLPhP",
+        0,
+        _sockaddr(guest_address),
+        _sockaddr("0.0.0.0"),
+        _sockaddr("255.255.255.255"),
+        RTF_UP | RTF_HOST,
+        0,
+        0,
+        0,
+        0,
+        ctypes.addressof(device),
+    )
+    fcntl.ioctl(control, SIOCADDRT, fields.ljust(120, b"\0"))

@@ -1,0 +1,83 @@
+"""What the driver orders from a keeper: everything about one machine, decided beforehand.
+
+It goes to the keeper's standard input as JSON and is written down nowhere, since it holds the
+machine's credential.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+
+class Fd:
+    """The file descriptors that QEMU is given, by number.
+
+    QEMU opens no path of its own for the machine's files: they are opened before the privileges are
+    dropped, so the state directory may be closed to the user that QEMU runs as.
+    """
+
+    TAP = 3
+    QMP = 4
+    KERNEL = 5
+    INITRAMFS = 6
+    BOOT = 7
+    ROOT = 8
+    DISK = 9
+
+
+class Listener(NamedTuple):
+    """Where the guest may connect, and where that leads to on the host's side."""
+
+    address: str
+    port: int
+    to_host: str
+    to_port: int
+
+
+class Identity(NamedTuple):
+    """The numeric user, group and supplementary groups that QEMU runs as."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+
+
+class Order(NamedTuple):
+    """One machine for one keeper."""
+
+    machine_id: str
+    directory: str
+    argv: list[str]
+    """QEMU's command line; it refers to files by the numbers in `Fd`."""
+    kernel: str
+    initramfs: str
+    root: str
+    disk: str
+    boot: str
+    """Content of the fw_cfg file: machine id, gate address, credential."""
+    host_address: str
+    guest_address: str
+    listeners: list[Listener]
+    identity: Identity | None
+    """None: QEMU runs as the user who runs the controller."""
+    cgroup_procs: list[str]
+    """Files that the keeper writes its process id to before it starts QEMU."""
+    memory_limit_mib: int | None
+    max_lifetime_s: float
+    facts: dict[str, Any]
+    """Passed on into the state file as it is."""
+
+
+def to_json(order: Order) -> str:
+    """The order as it goes to the keeper's standard input."""
+    return json.dumps(order._asdict())
+
+
+def from_json(text: str) -> Order:
+    """The order as the keeper reads it; written by `to_json`, so trusted."""
+    fields = json.loads(text)
+    fields["listeners"] = [Listener(*each) for each in fields["listeners"]]
+    if fields["identity"] is not None:
+        fields["identity"] = Identity(*fields["identity"])
+    return Order(**fields)

@@ -1,0 +1,92 @@
+"""From a machine's specification to the order for its keeper."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from firerunner.errors import HostUnusable, MachineError
+from firerunner.machines.qemu import egress
+from firerunner.machines.qemu.command import Accelerator, machine_command
+from firerunner.machines.qemu.identity import identity_of
+from firerunner.machines.qemu.order import Order
+from firerunner.machines.spec import ImageFiles, MachineSpec
+
+DISK_FILE = "disk.raw"
+
+PLAIN_TEXT = re.compile(r"[A-Za-z0-9._~-]{1,100}")
+"""What may stand as a value in the boot parameters: no spaces, no quotes."""
+
+
+def make_order(
+    spec: MachineSpec,
+    directory: Path,
+    *,
+    qemu: str,
+    accelerator: Accelerator,
+    tsc_khz: int,
+    cgroup_procs: list[str],
+) -> Order:
+    """Decide everything about the machine. Raises `MachineError` for a specification that makes no sense."""
+    machine_id, resources = spec.machine_id, spec.resources
+    if min(resources.vcpu, resources.memory_mib, resources.disk_mib) < 1:
+        raise MachineError(
+            f"{machine_id} would have {resources}", remedy="Give the pool at least 1 of each resource."
+        )
+    return Order(
+        machine_id=machine_id,
+        directory=str(directory),
+        argv=machine_command(
+            qemu, directory, accelerator, tsc_khz, vcpu=resources.vcpu, memory_mib=resources.memory_mib
+        ),
+        kernel=str(spec.image.kernel),
+        initramfs=str(spec.image.initramfs),
+        root=str(spec.image.root),
+        disk=str(directory / DISK_FILE),
+        boot=boot_parameters(spec),
+        host_address=egress.HOST_ADDRESS,
+        guest_address=egress.GUEST_ADDRESS,
+        listeners=list(egress.listeners(spec.gate, spec.egress)),
+        identity=identity_of(machine_id, kvm=accelerator.kind == "kvm"),
+        cgroup_procs=cgroup_procs,
+        memory_limit_mib=memory_limit_mib(spec, accelerator),
+        max_lifetime_s=spec.max_lifetime_s,
+        facts={
+            "resources": [resources.vcpu, resources.memory_mib, resources.disk_mib],
+            "image": spec.image.digest,
+            "accelerator": accelerator.kind,
+        },
+    )
+
+
+def memory_limit_mib(spec: MachineSpec, accelerator: Accelerator) -> int:
+    """What the machine's processes may use: the guest's memory and QEMU's own."""
+    return spec.resources.memory_mib + accelerator.overhead_mib
+
+
+def boot_parameters(spec: MachineSpec) -> str:
+    """The three values that the guest starts with, as lines of the fw_cfg file."""
+    if not PLAIN_TEXT.fullmatch(spec.credential):
+        raise MachineError(
+            f"the credential of {spec.machine_id} is not plain text of at most 100 characters",
+            remedy="Make it of letters, digits and ._~- only.",
+        )
+    gate_url = egress.guest_gate_url(spec.machine_id)
+    return f"machine_id={spec.machine_id}\ngate_url={gate_url}\ncredential={spec.credential}\n"
+
+
+def check_image(image: ImageFiles, *, other_user: bool) -> None:
+    """Raise `HostUnusable` if QEMU's user could not read the image's files."""
+    for path in (image.kernel, image.initramfs, image.root):
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise HostUnusable(
+                f"image {image.digest}: {path} cannot be read: {error.strerror}",
+                remedy="Build or pull the image again.",
+            ) from error
+        if other_user and not mode & 0o004:
+            raise HostUnusable(
+                f"image {image.digest}: {path} is not readable for the user that QEMU runs as",
+                remedy=f"Run: chmod a+r {path}",
+            )

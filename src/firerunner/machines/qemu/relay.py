@@ -1,0 +1,132 @@
+"""Carries a guest's connections from inside its network to the gate and the pool's egress.
+
+The listening sockets are inside the machine's network namespace, the outgoing ones are made in the
+host's. Bytes pass unread; each direction ends by itself (half-close), and a slow reader slows the
+writer down. While the gate or a destination refuses, a new connection waits: that is how a restart
+of the controller goes unnoticed in the guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Coroutine
+from typing import Any
+
+from firerunner.machines.qemu.order import Listener
+
+GATE_CONNECTIONS = 64
+EGRESS_CONNECTIONS = 192
+"""A job that opens connections without end must not close its own machine's way to the gate."""
+
+CHUNK_BYTES = 65536
+
+CONNECT_PATIENCE_S = 300.0
+"""How long a new connection is held while nobody answers on the host's side."""
+
+ATTEMPT_TIMEOUT_S = 20.0
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+TCP_ESTABLISHED = 1
+"""First byte of struct tcp_info, <linux/tcp.h>."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""struct linger: closing sends a reset, so that a cut stream is not taken for a complete one."""
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Relay:
+    """All connections of one machine."""
+
+    def __init__(self, listening: list[socket.socket], listeners: list[Listener]) -> None:
+        """The first listener is the gate's."""
+        gate, egress = asyncio.Semaphore(GATE_CONNECTIONS), asyncio.Semaphore(EGRESS_CONNECTIONS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        for number, (sock, listener) in enumerate(zip(listening, listeners, strict=True)):
+            self._start(self._accept(sock, listener, egress if number else gate))
+
+    def close(self) -> None:
+        """Cut everything: the machine has ended."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _accept(self, listening: socket.socket, listener: Listener, room: asyncio.Semaphore) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await room.acquire()
+            try:
+                guest, _ = await loop.sock_accept(listening)
+            except OSError:
+                room.release()
+                await asyncio.sleep(LONGEST_PAUSE_S)
+                continue
+            self._start(carry(guest, listener)).add_done_callback(lambda _task: room.release())
+
+
+async def carry(guest: socket.socket, listener: Listener) -> None:
+    """One connection of the guest, from accept to the end."""
+    with guest:
+        outer = await _connect(guest, listener)
+        if outer is None:
+            return
+        inner = await asyncio.open_connection(sock=guest)
+        for _, writer in (inner, outer):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(inner[0], outer[1]))
+                both.create_task(_pump(outer[0], inner[1]))
+        except* OSError:
+            for _, writer in (inner, outer):
+                _reset(writer)
+        finally:
+            for _, writer in (inner, outer):
+                writer.close()
+
+
+async def _connect(guest: socket.socket, listener: Listener) -> Stream | None:
+    """Connect on the host's side, trying again while the guest waits.
+
+    None when patience is over or the guest has hung up. A guest that hangs up while it waits must not
+    have its request delivered later: it has asked again meanwhile, and some requests count once.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + CONNECT_PATIENCE_S
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                return await asyncio.open_connection(listener.to_host, listener.to_port)
+        except (OSError, UnicodeError):
+            await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        if loop.time() > give_up_at or _hung_up(guest):
+            return None
+
+
+def _hung_up(guest: socket.socket) -> bool:
+    return guest.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One direction, until its end, which is passed on."""
+    while data := await reader.read(CHUNK_BYTES):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()
