@@ -1,1 +1,1 @@
-"""Faithful stand-ins for the systems around FireRunner, on the wire, for the demo, the tests and the bench."""
+"""Faithful stand-ins, on the wire, for the systems around FireRunner: for demo, tests and bench."""

@@ -38,7 +38,7 @@ def parameter_error(text: str) -> Response:
 
 
 def plain(status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """The status as the body: what Rails answers to job updates and uploads (as JSON: `"200"` without quotes)."""
+    """The bare number as the body: what Rails answers to job updates and uploads."""
     return Response(str(status), status, headers=dict(headers or {}), media_type="application/json")
 
 

@@ -1,7 +1,7 @@
 """Artifacts of jobs: up by the job's own token, down by the token of a running job, or by way of a redirect.
 
-Follows Rails `lib/api/ci/runner.rb` and `app/services/ci/job_artifacts/create_service.rb`. The "object storage" that
-redirects point at is the fake itself, at an unguessable path that needs no token.
+Follows Rails `lib/api/ci/runner.rb` and `app/services/ci/job_artifacts/create_service.rb`.
+The "object storage" that redirects point at is the fake itself, at an unguessable path that needs no token.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Reads the subset of `.gitlab-ci.yml` that the fake GitLab understands, and refuses the rest by name.
 
 Supported: `stages`, `variables`, `default` (and the same keys at the top level), and per job `stage`,
-`script`, `before_script`, `after_script`, `variables`, `tags`, `artifacts` (`paths`, `exclude`, `when`, `expire_in`,
-`name`, `untracked`, `reports`), `timeout`, `allow_failure` (also `exit_codes`), `parallel: N`, `retry`,
-`dependencies`, `when` (`on_success`, `on_failure`, `always`). Names that begin with a dot are templates and
-ignored, as in GitLab.
+`script`, `before_script`, `after_script`, `variables`, `tags`, `artifacts` (`paths`, `exclude`, `when`,
+`expire_in`, `name`, `untracked`, `reports`), `timeout`, `allow_failure` (also `exit_codes`), `parallel: N`,
+`retry`, `dependencies`, `when` (`on_success`, `on_failure`, `always`). Names that begin with a dot are
+templates and ignored, as in GitLab.
 """
 
 from __future__ import annotations

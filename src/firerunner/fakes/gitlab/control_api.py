@@ -142,7 +142,7 @@ class ControlApi:
         return JSONResponse(self._job(self._find(request)))
 
     async def wait(self, request: Request) -> Response:
-        """Answer when the job has one of `status` (comma separated; none: has ended), or 408 after `timeout_s`."""
+        """Answer when the job has one of `status` (a,b; none: has ended), or 408 after `timeout_s`."""
         job = self._find(request)
         wanted = [status for status in request.query_params.get("status", "").split(",") if status]
         timeout_s = min(float(request.query_params.get("timeout_s", WAIT_S)), WAIT_MAX_S)

@@ -1,7 +1,7 @@
-"""Git over smart HTTP: the real `git http-backend`, run as a CGI program, behind GitLab's way of asking who it is.
+"""Git over smart HTTP: the real `git http-backend` as a CGI program, behind GitLab's access rules.
 
-Private projects answer 401 with `WWW-Authenticate` until the client shows `gitlab-ci-token` and the token of a job
-that is on a runner, or any user name with an API token. A job token may only fetch.
+Private projects answer 401 with `WWW-Authenticate` until the client shows `gitlab-ci-token` and the token
+of a job that is on a runner, or any user name with an API token. A job token may only fetch.
 """
 
 from __future__ import annotations

@@ -171,13 +171,9 @@ def _predefined(world: World, job: Job) -> dict[str, str]:
 
 
 def _author_variables(job: Job) -> dict[str, str]:
-    """Job variables beat the file's global ones; those given with the pipeline beat both; project ones are weakest."""
-    return {
-        **job.project.variables,
-        **job.pipeline.file_variables,
-        **job.spec.variables,
-        **job.pipeline.variables,
-    }
+    """Weakest first: the file's global ones, the job's, the project's, those given with the pipeline."""
+    pipeline = job.pipeline
+    return {**pipeline.file_variables, **job.spec.variables, **job.project.variables, **pipeline.variables}
 
 
 def _variable(key: str, value: str, *, public: bool = True, masked: bool = False) -> dict[str, Any]:

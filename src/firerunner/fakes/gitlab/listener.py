@@ -1,4 +1,4 @@
-"""Runs the fake's application on a loopback socket inside the caller's event loop, and stops it without a trace."""
+"""Runs the fake's application on a socket, inside the caller's event loop, and stops it cleanly."""
 
 from __future__ import annotations
 

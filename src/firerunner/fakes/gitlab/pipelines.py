@@ -1,4 +1,4 @@
-"""Starts a pipeline: looks the ref up in the repository, reads the CI file at that commit, keeps the commit."""
+"""Starts a pipeline: looks up the ref, reads the CI file at that commit, keeps the commit."""
 
 from __future__ import annotations
 

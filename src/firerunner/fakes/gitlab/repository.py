@@ -69,7 +69,7 @@ async def git(*arguments: str | Path, cwd: Path) -> str:
 
 async def create(repository: Path, branch: str) -> None:
     """Make an empty bare repository that may be fetched shallowly and by any commit, as GitLab allows."""
-    repository.mkdir(parents=True)
+    await asyncio.to_thread(repository.mkdir, parents=True)
     await git("init", "-q", "--bare", f"--initial-branch={branch}", ".", cwd=repository)
     await git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
     await git("config", "http.receivepack", "true", cwd=repository)

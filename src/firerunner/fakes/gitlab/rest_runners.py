@@ -68,7 +68,7 @@ class RunnersApi:
         if limit is not None and len(self._world.runners) >= limit:
             return _invalid(
                 "base",
-                f"Maximum number of ci registered {runner_type.split('_', maxsplit=1)[0]} runners ({limit}) exceeded",
+                f"Maximum number of ci registered {runner_type.partition('_')[0]} runners ({limit}) exceeded",
             )
         runner = self._world.new_runner(runner_type=runner_type, project_id=project_id, **values)
         return JSONResponse({"id": runner.id, "token": runner.token, "token_expires_at": None}, 201)

@@ -1,7 +1,8 @@
 """What a runner may say: verify, ask for a job, report on it, and be forgotten.
 
-Follows Rails `lib/api/ci/runner.rb` and `lib/api/ci/helpers/runner.rb`, `app/services/ci/register_job_service.rb`,
-`update_build_state_service.rb` and `append_build_trace_service.rb`; holding an ask is Workhorse's long polling.
+Follows Rails `lib/api/ci/runner.rb`, `lib/api/ci/helpers/runner.rb` and, in `app/services/ci/`,
+`register_job_service.rb`, `update_build_state_service.rb` and `append_build_trace_service.rb`; holding an ask
+is Workhorse's long polling.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class RunnerApi:
         return JSONResponse(payload(self._world, job), 201)
 
     async def update_job(self, request: Request) -> Response:
-        """200, or 202 while the log is being kept; 400 for an unknown state; 403 once it is not on a runner."""
+        """200, or 202 while the log is being kept; 400 for an unknown state; 403 once the job is over."""
         body = await json_body(request)
         job = self.job_of(request, str(required(body, "token")))
         output = body.get("output") or {}

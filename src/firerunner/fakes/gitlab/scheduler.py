@@ -37,7 +37,7 @@ FAILURE_REASONS = (
     "environment_creation_failure", "deployment_rejected", "image_pull_failure",
     "runner_provisioning_timeout", "runner_external_dependency_failure", "runner_interrupted",
 )  # fmt: skip
-"""What this GitLab understands: sent as `features.failure_reasons`; anything else becomes `unknown_failure`."""
+"""What this GitLab understands (`features.failure_reasons`); anything else becomes `unknown_failure`."""
 
 
 def create_pipeline(

@@ -28,8 +28,8 @@ Found = TypeVar("Found")
 class FakeGitLab:
     """`async with FakeGitLab(tmp_path) as gitlab:` listens on loopback until the block ends.
 
-    `url` is where it listens; `external_url` is what it calls itself in every URL that it gives out, whatever the
-    `Host` of a request. Everything but repositories and artifacts is in memory.
+    `url` is where it listens; `external_url` is what it calls itself in every URL that it gives out, whatever
+    the `Host` of a request. Everything but repositories and artifacts is in memory.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class FakeGitLab:
         project: Project | None = None,
         **settings: Any,
     ) -> str:
-        """A runner; returns its token. `settings`: description, paused, locked, protected_only, maximum_timeout_s."""
+        """A runner; returns its token. `settings` are the other parameters of `World.new_runner`."""
         runner = self.world.new_runner(
             tags=frozenset(tags),
             run_untagged=run_untagged,

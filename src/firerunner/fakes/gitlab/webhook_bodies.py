@@ -79,7 +79,7 @@ def job_body(world: World, job: Job) -> dict[str, Any]:
 
 
 def pipeline_body(world: World, job: Job) -> dict[str, Any]:
-    """A Pipeline Hook's body (`object_kind: pipeline`) for the job's pipeline; its builds carry no tags either."""
+    """A Pipeline Hook's body (`object_kind: pipeline`); its builds carry no tags either."""
     pipeline, project = job.pipeline, job.project
     return {
         "object_kind": "pipeline",
