@@ -1,0 +1,73 @@
+"""What the gate has seen and written down, told to control so that it need not look for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GuestBooted:
+    """PID 1 has said `booted`; the machine is `waiting`."""
+
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestAsked:
+    """The runner in the guest asks for its job, and has been found to be who it says."""
+
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDelivered:
+    """The job's answer is on its way to the guest; the job is `delivered`, the machine `busy`."""
+
+    job_id: int
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpoke:
+    """The first job call has come; the job is `running` and the runner keeps it alive itself."""
+
+    job_id: int
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinal:
+    """GitLab has accepted the final update; the job is `ended`."""
+
+    job_id: int
+    machine_id: str
+    status: str
+    """GitLab's word: `success`, `failed` or `canceled`."""
+    failure_reason: str | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobGone:
+    """GitLab says that the job is over or not ours. The gate writes no transition for it: control does.
+
+    Told once for each job and process.
+    """
+
+    job_id: int
+    machine_id: str
+    code: int
+    """HTTP status of GitLab's reply."""
+    job_status: str | None = None
+    """`Job-Status` of that reply: `canceled` or `failed`, if that is what made it gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEnded:
+    """PID 1 has said `ended` and is about to reboot."""
+
+    machine_id: str
+    exit_code: int | None
+
+
+GateEvent = GuestBooted | GuestAsked | JobDelivered | JobSpoke | JobFinal | JobGone | GuestEnded

@@ -1,0 +1,90 @@
+"""What PID 1 says: `booted` at the start, `ended` at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from firerunner.errors import StaleWrite
+from firerunner.gate.credentials import bearer, prove
+from firerunner.gate.desk import Desk
+from firerunner.gate.events import GuestBooted, GuestEnded
+from firerunner.gate.exchange import Exchange
+from firerunner.gate.refusals import Kind, Refusal
+from firerunner.gate.welcome import welcome
+from firerunner.ledger.records import MachineRecord
+from firerunner.ledger.states import MachineState
+
+_COMING: Final = frozenset({MachineState.CREATING, MachineState.BOOTING})
+
+_EXIT_CODE: Final = re.compile(rb"\s*exit_code=(-?[0-9]{1,9})?\s*")
+
+
+async def booted(desk: Desk, exchange: Exchange, machine_id: str) -> None:
+    """Give the guest its files, once.
+
+    The credential is spent before the answer leaves: should the answer get lost, the second try is
+    refused (410), the guest reboots, and control gives the job to another machine. The other order
+    would let a restarted VM boot twice from one dirty disk.
+
+    A fast guest may be here before the driver's `create` has returned, so a machine that is still
+    `creating` goes through `booting`; control's own step to `booting` then finds it done.
+    """
+    credential = bearer(exchange)
+    machine = await prove(desk.ledger, machine_id, credential)
+    await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
+    if machine.state not in _COMING or machine.boots > 0:
+        raise _second_boot()
+    if await desk.ledger.spend_boot(machine_id) > 1:
+        raise _second_boot()
+    files = welcome(machine_id, credential, desk.facts(machine), int(desk.clock()))
+    try:
+        await _arrive(desk, machine_id)
+    except StaleWrite:
+        # It has been given up in the meantime.
+        raise _second_boot() from None
+    desk.tell(GuestBooted(machine_id))
+    await exchange.answer(
+        200,
+        [(b"content-type", b"application/x-tar"), (b"content-length", str(len(files)).encode())],
+        files,
+    )
+
+
+async def _arrive(desk: Desk, machine_id: str) -> MachineRecord:
+    try:
+        return await desk.ledger.move_machine(
+            machine_id, MachineState.WAITING, expect=MachineState.BOOTING, booted_at=desk.clock()
+        )
+    except StaleWrite:
+        await desk.ledger.move_machine(
+            machine_id,
+            MachineState.BOOTING,
+            reason="the guest was faster than the driver",
+            expect=MachineState.CREATING,
+        )
+        return await desk.ledger.move_machine(
+            machine_id, MachineState.WAITING, expect=MachineState.BOOTING, booted_at=desk.clock()
+        )
+
+
+async def ended(desk: Desk, exchange: Exchange, machine_id: str, drop: Callable[[str], None]) -> None:
+    """Note that the guest is about to reboot. Repeating it does no harm."""
+    machine = await prove(desk.ledger, machine_id, bearer(exchange))
+    said = await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
+    found = _EXIT_CODE.fullmatch(said)
+    if found is None:
+        raise Refusal(400, Kind.MALFORMED, "the body must be exit_code=N")
+    if machine.boots == 0:
+        raise Refusal(403, Kind.BEFORE_BOOT, "it has not said booted")
+    if machine.ended_reported_at is None:
+        exit_code = int(found[1]) if found[1] else None
+        await desk.ledger.note_ended(machine_id, exit_code)
+        drop(machine_id)
+        desk.tell(GuestEnded(machine_id, exit_code))
+    await exchange.answer(204)
+
+
+def _second_boot() -> Refusal:
+    return Refusal(410, Kind.SECOND_BOOT, "this machine has booted before, or is not wanted any more")

@@ -1,0 +1,97 @@
+"""What the gate needs from the rest of FireRunner, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Unpack
+
+from firerunner.gate.events import GateEvent
+from firerunner.ledger.records import JobRecord, JournalEntry, MachineFacts, MachineRecord
+from firerunner.ledger.states import JobState, MachineState
+
+Clock = Callable[[], float]
+"""Unix time in seconds."""
+
+Notify = Callable[[GateEvent], None]
+"""Told after the ledger has been written. Must not block."""
+
+Count = Callable[[str, str], None]
+"""Called with a subject (`lie`, `refused`, `upstream`, `fault`) and a kind, for the metrics."""
+
+
+class GateLedger(Protocol):
+    """The part of `firerunner.ledger.Ledger` that the gate uses."""
+
+    async def machine(self, machine_id: str) -> MachineRecord | None: ...
+
+    async def job_of_machine(self, machine_id: str) -> JobRecord | None: ...
+
+    async def move_machine(
+        self,
+        machine_id: str,
+        to: MachineState,
+        *,
+        reason: str = "",
+        expect: MachineState | Collection[MachineState] | None = None,
+        **facts: Unpack[MachineFacts],
+    ) -> MachineRecord: ...
+
+    async def move_job(
+        self,
+        job_id: int,
+        to: JobState,
+        *,
+        reason: str = "",
+        gitlab_status: str | None = None,
+        failure_reason: str | None = None,
+        expect: JobState | Collection[JobState] | None = None,
+    ) -> JobRecord: ...
+
+    async def deliver(self, job_id: int) -> tuple[JobRecord, MachineRecord]: ...
+
+    async def spend_boot(self, machine_id: str) -> int: ...
+
+    async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord: ...
+
+    async def payload(self, job_id: int) -> bytes | None: ...
+
+    async def job_token(self, job_id: int) -> str | None: ...
+
+    async def drop_payload(self, job_id: int) -> bool: ...
+
+    async def set_trace_bytes(self, job_id: int, count: int) -> None: ...
+
+    async def note(
+        self, subject_kind: str, subject: str, event: str, detail: Mapping[str, Any] | None = None
+    ) -> int: ...
+
+    async def journal(
+        self, after: int = 0, subject: str | None = None, limit: int = 200
+    ) -> list[JournalEntry]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts:
+    """What the gate must know of one machine besides the ledger: how its guest sees the world."""
+
+    gate_url: str
+    """The gate as this guest reaches it, with `/m/MACHINE_ID` and without a slash at the end."""
+    clone_url: str
+    """GitLab's own URL as the guest reaches it, for git; else `insteadOf` rules point at the gate."""
+    hosts: tuple[tuple[str, str], ...] = ()
+    """(address, name) pairs for the guest's /etc/hosts."""
+    artifacts_url: str | None = None
+    """GitLab's URL if the guest may send and fetch artifacts there itself (307); None: they stream
+    through the gate."""
+    object_storage: bool = False
+    """True if the guest also reaches what GitLab redirects downloads to."""
+    ca_pem: str | None = None
+    """CA bundle for the runner's `tls-ca-file`, which it hands to git as well."""
+    runner_config: Mapping[str, Any] = field(default_factory=dict)
+    """More keys for `[[runners]]` in config.toml, from the pool."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the runner process."""
+
+
+Facts = Callable[[MachineRecord], GuestFacts]

@@ -1,0 +1,61 @@
+"""The one way to make an HTTP client for GitLab: pool, limits, time-outs, trust."""
+
+from __future__ import annotations
+
+import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+
+import httpx
+
+from firerunner import __version__
+from firerunner.errors import SettingsError
+
+USER_AGENT = f"firerunner/{__version__}"
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+"""For short calls; long polls and artifacts give their own with the request."""
+WRITE_TIMEOUT_S = 30.0
+POOL_TIMEOUT_S = 5.0
+
+KEEPALIVE_EXPIRY_S = 30.0
+"""Shorter than the 60 to 75 s after which usual front ends close an idle connection: a request sent
+on a connection that is just being closed is lost without an answer."""
+
+
+def new_http(
+    *, ca_file: Path | None = None, max_connections: int = 500, max_idle_connections: int = 100
+) -> httpx.AsyncClient:
+    """A client for one GitLab. Close it with `aclose()`.
+
+    Proxy variables and netrc of the environment are not read (`trust_env` is off), redirects are not
+    followed, and cookies are never kept: one client serves many jobs, which must not share anything.
+    `ca_file` is a PEM bundle that is trusted in addition to the system's. Raises `SettingsError`.
+    """
+    trust = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            trust.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"the CA file {ca_file} cannot be used: {error}",
+                remedy="give a readable PEM file with at least one certificate",
+            ) from error
+    return httpx.AsyncClient(
+        verify=trust,
+        http1=True,
+        http2=False,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        headers={"User-Agent": USER_AGENT},
+        timeout=httpx.Timeout(
+            connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
+        ),
+        limits=httpx.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_idle_connections,
+            keepalive_expiry=KEEPALIVE_EXPIRY_S,
+        ),
+    )
