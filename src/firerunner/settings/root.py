@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
 
     state_dir: Path = Path("/var/lib/firerunner")
-    """Images, machines, ledger and keys. Only the service's user may read it."""
+    """Machines, ledger and keys."""
+
+    image_dir: Path | None = None
+    """The image store. None: `images` in the state directory."""
 
     @classmethod
     def settings_customise_sources(
@@ -65,7 +68,12 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """Where the ledger is."""
-        return self.database.url or f"sqlite+aiosqlite:///{self.state_dir / 'ledger.db'}"
+        return self.database.url or f"sqlite:///{self.state_dir / 'ledger.db'}"
+
+    @property
+    def image_store(self) -> Path:
+        """Where images are."""
+        return self.image_dir or self.state_dir / "images"
 
     @property
     def key_file(self) -> Path:

@@ -43,7 +43,7 @@ class DatabaseSettings(Section):
     """The ledger."""
 
     url: str = ""
-    """SQLAlchemy URL with an async driver. Empty: `ledger.db` (SQLite) in the state directory."""
+    """SQLAlchemy URL, without the driver's name. Empty: `ledger.db` (SQLite) in the state directory."""
 
     key_file: Path | None = None
     """Keys that encrypt secrets at rest, one per line, the first one writes. None: `ledger.key` beside it."""

@@ -1,0 +1,5 @@
+"""`python -m firerunner`."""
+
+from firerunner.cli.main import main
+
+main()

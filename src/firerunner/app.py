@@ -1,0 +1,230 @@
+"""Wires the packages together; the only place that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from firerunner.control import Context, Controller, Stop
+from firerunner.control.lock import only_controller
+from firerunner.errors import FireRunnerError, HostUnusable, LedgerError
+from firerunner.gate import GuestFacts, create_gate
+from firerunner.gitlab import JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.images import Store
+from firerunner.intake import create_intake
+from firerunner.ledger import Keyring, Ledger, MachineRecord
+from firerunner.listening import listen
+from firerunner.machines.driver import Driver
+from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.serving import served
+from firerunner.settings import PoolSettings, Settings
+from firerunner.telemetry import Counters
+from firerunner.web import Readiness, create_web
+
+LEASE_S = 30.0
+_FORCED = 75
+"""Exit status after a second signal (sysexits' EX_TEMPFAIL): start again and it goes on."""
+
+
+async def run_service(settings: Settings) -> None:
+    """Run until a signal says stop. Raises FireRunnerError if it cannot start."""
+    make_state_dir(settings.state_dir)
+    with only_controller(settings.state_dir):
+        async with AsyncExitStack() as stack:
+            await _Service(settings, stack).run()
+
+
+class _Service:
+    """One run of the service; what is opened is closed by the stack, in reverse order."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._log = structlog.get_logger("firerunner")
+
+    async def run(self) -> None:
+        settings, counters = self._settings, Counters()
+        web_socket = listen("web", settings.listen.web)
+        gate_socket = listen("gate", settings.listen.gate)
+        ledger = await self._stack.enter_async_context(open_ledger(settings))
+        http = await self._stack.enter_async_context(
+            new_http(
+                ca_file=settings.gitlab.ca_file,
+                max_connections=2 * sum(pool.limit for pool in settings.pools) + 100,
+            )
+        )
+        holder = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
+        ours = ledger.acting_as(await ledger.lead(holder, LEASE_S, force=True))
+        drivers = {host.name: await self._driver(host.name) for host in settings.hosts}
+        pools = {pool.name: pool for pool in settings.pools}
+        job_calls = JobClient(settings.gitlab.url, http, count=counters.count_gitlab)
+        context = Context(
+            ledger=ours,
+            drivers=drivers,
+            asks=RunnerClient(settings.gitlab.url, http, count=counters.count_gitlab),
+            job_calls=job_calls,
+            runners=RunnersClient(settings.gitlab.url, http, count=counters.count_gitlab),
+            gitlab_settings=settings.gitlab,
+            pools=pools,
+            resolve_image=image_store(settings).resolve,
+            gate_address=settings.listen.gate,
+            counters=counters,
+            clock=time.time,
+            log=self._log,
+        )
+        controller = Controller(context, keep_s=settings.database.keep_days * 86_400)
+        gate = create_gate(
+            ledger=ledger,
+            gitlab=job_calls,
+            facts=guest_facts(settings, drivers),
+            notify=controller.observe_gate,
+            clock=time.time,
+            count=counters.count_gate,
+        )
+        context.wake_gate = gate.wake
+        webhook = create_intake(
+            settings.webhook, controller.wake, lambda outcome: counters.hooks.labels(outcome).inc()
+        )
+        web = create_web(webhook, lambda: _readiness(controller), counters)
+        await self._stack.enter_async_context(served(gate, gate_socket))
+        await self._stack.enter_async_context(served(web, web_socket))
+        lease = asyncio.create_task(self._keep_lease(ledger, holder, controller))
+        self._stack.callback(lease.cancel)
+        self._listen_to_signals(controller)
+        self._log.info(
+            "serving",
+            gitlab=settings.gitlab.url,
+            pools=list(pools),
+            gate=settings.listen.gate,
+            web=settings.listen.web,
+            pid=os.getpid(),
+        )
+        await controller.run(on_started=gate.open)
+        gate.close()
+        with suppress(LedgerError):
+            await ledger.resign(holder)
+        self._log.info("stopped")
+
+    async def _driver(self, name: str) -> Driver:
+        host = next(host for host in self._settings.hosts if host.name == name)
+        driver = QemuDriver(
+            self._settings.state_dir, vcpu=host.vcpu, memory_mib=host.memory_mib, disk_mib=host.disk_mib
+        )
+        self._stack.push_async_callback(driver.aclose)
+        for problem in await driver.check():
+            raise HostUnusable(f"host {name}: {problem.what}", remedy=problem.remedy)
+        return driver
+
+    async def _keep_lease(self, ledger: Ledger, holder: str, controller: Controller) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            try:
+                await ledger.lead(holder, LEASE_S)
+            except LedgerError as error:
+                self._log.error("the lease could not be renewed", error=str(error))
+
+    def _listen_to_signals(self, controller: Controller) -> None:
+        stopping = False
+
+        def stop(how: Stop) -> None:
+            nonlocal stopping
+            if stopping:
+                self._log.warning("ended by a second signal; the next start goes on from the ledger")
+                os._exit(_FORCED)
+            stopping = True
+            self._log.info("stopping", how=how.value)
+            controller.request_stop(how)
+
+        loop = asyncio.get_running_loop()
+        for number, how in (
+            (signal.SIGTERM, Stop.HAND_OVER),
+            (signal.SIGINT, Stop.FINISH),
+            (signal.SIGQUIT, Stop.FINISH),
+        ):
+            loop.add_signal_handler(number, stop, how)
+
+
+def make_state_dir(path: Path) -> None:
+    """Make the state directory. Raises FireRunnerError with the remedy."""
+    try:
+        path.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FireRunnerError(
+            f"cannot make the state directory {path}: {error.strerror}",
+            remedy="Run as a user who may, or set `state_dir`",
+        ) from error
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """The ledger of these settings, up to date."""
+    ledger = await Ledger.open(settings.database_url, Keyring.load_or_create(settings.key_file), time.time)
+    try:
+        yield ledger
+    finally:
+        await ledger.aclose()
+
+
+def image_store(settings: Settings) -> Store:
+    """The image store of these settings."""
+    return Store(settings.image_store)
+
+
+async def images_in_use(settings: Settings) -> set[str]:
+    """Digests of the images of machines that are not gone."""
+    async with open_ledger(settings) as ledger:
+        return {machine.image_digest for machine in await ledger.machines()}
+
+
+async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> bytes:
+    """The end of a machine's console. Raises FireRunnerError for a machine that nobody knows."""
+    async with open_ledger(settings) as ledger:
+        if await ledger.machine(machine_id) is None:
+            raise FireRunnerError(
+                f"there is no machine {machine_id}", remedy="See `firerunner machines --all`"
+            )
+    driver = QemuDriver(settings.state_dir)
+    try:
+        return await driver.console(machine_id, max_bytes)
+    finally:
+        await driver.aclose()
+
+
+def guest_facts(settings: Settings, drivers: Mapping[str, Driver]) -> Callable[[MachineRecord], GuestFacts]:
+    """What the gate must know of a machine beyond the ledger."""
+    pools = {pool.name: pool for pool in settings.pools}
+
+    def facts(machine: MachineRecord) -> GuestFacts:
+        pool = pools[machine.pool]
+        driver = drivers[machine.host]
+        egress = pool.destinations(settings.gitlab.destination)
+        gitlab_in_reach = settings.gitlab.destination in egress
+        return GuestFacts(
+            gate_url=driver.gate_url(machine.machine_id),
+            clone_url=settings.gitlab.guest_url,
+            hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
+            artifacts_url=settings.gitlab.guest_url if gitlab_in_reach else None,
+            runner_config=_runner_config(pool),
+        )
+
+    return facts
+
+
+def _runner_config(pool: PoolSettings) -> dict[str, object]:
+    environment = [f"{key}={value}" for key, value in pool.config_environment.items()]
+    return {"environment": environment} if environment else {}
+
+
+def _readiness(controller: Controller) -> Readiness:
+    reasons = {} if controller.started else {"controller": "starting"}
+    waiting = controller.reasons()
+    if waiting and len(waiting) == controller.pool_count:
+        reasons["pools"] = "no pool can ask: " + "; ".join(f"{k}: {v}" for k, v in waiting.items())
+    return Readiness(ready=not reasons, reasons=reasons, pools=waiting)

@@ -1,0 +1,36 @@
+"""`firerunner config`: is the configuration right, and what is in force?"""
+
+from __future__ import annotations
+
+import typer
+import yaml
+
+from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json
+from firerunner.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Check and show the configuration.")
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Say whether the configuration is right; name every mistake and its place.
+
+    Example: firerunner config check --config ./firerunner.yaml
+    """
+    settings = load_settings(config)
+    out.print(
+        f"{config} is right: {len(settings.pools)} pool(s), {len(settings.hosts)} host(s).", markup=False
+    )
+
+
+@app.command()
+def show(config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Print the settings in force, defaults and environment included, secrets as stars.
+
+    Example: firerunner config show --json
+    """
+    shown = load_settings(config).shown()
+    if as_json:
+        print_json(shown)
+    else:
+        typer.echo(yaml.safe_dump(shown, sort_keys=False), nl=False)

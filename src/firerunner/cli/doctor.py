@@ -1,0 +1,51 @@
+"""`firerunner doctor`: what is missing here, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import typer
+
+from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table
+from firerunner.doctor import Finding, Level, examine_computer, examine_settings
+from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.settings import Settings, load_settings
+
+
+def doctor(config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Look at this computer, and at the configuration if there is one; name what is missing and the remedy.
+
+    Exit status 1 if something will not work.
+
+    Example: firerunner doctor --config ./firerunner.yaml
+    """
+    settings = load_settings(config) if config.exists() or config != DEFAULT_CONFIG else None
+    findings = asyncio.run(_examine(settings))
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        print_table(
+            "findings",
+            ("", "what", "found", "remedy"),
+            [(finding.level, finding.subject, finding.what, finding.remedy) for finding in findings],
+        )
+    if any(finding.level is Level.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Settings | None) -> list[Finding]:
+    with tempfile.TemporaryDirectory(prefix="firerunner-doctor-") as scratch:
+        driver = QemuDriver(settings.state_dir if settings else Path(scratch))
+        try:
+            findings = await examine_computer(driver)
+            if settings is None:
+                return [
+                    *findings,
+                    Finding(Level.WARN, "config", f"there is no {DEFAULT_CONFIG}", "Name one: --config"),
+                ]
+            return findings + await examine_settings(settings, driver)
+        finally:
+            await driver.aclose()

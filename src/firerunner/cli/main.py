@@ -1,0 +1,60 @@
+"""The program `firerunner`: collects the command groups and turns errors into one clear line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from firerunner import __version__
+from firerunner.cli import config, demo, doctor, image, serve, show
+from firerunner.cli.output import errors
+from firerunner.errors import FireRunnerError, SettingsError
+
+app = typer.Typer(
+    name="firerunner",
+    help="Every GitLab CI job in its own fresh microVM, run once by gitlab-runner, then destroyed.",
+    epilog="Begin with `firerunner doctor`, then `firerunner demo`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("jobs")(show.jobs)
+app.command("machines")(show.machines)
+app.command("logs")(show.logs)
+app.add_typer(image.app, name="image")
+app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"firerunner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
+    try:
+        app()
+    except SettingsError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except FireRunnerError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)

@@ -1,0 +1,72 @@
+"""How commands speak: tables for people, JSON for programs, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from firerunner.images import Progress as Report
+
+out = Console()
+errors = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ConfigPath = Annotated[
+    Path,
+    typer.Option(
+        "--config", "-c", envvar="FIRERUNNER_CONFIG", help="The configuration file.", show_default=True
+    ),
+]
+DEFAULT_CONFIG = Path("/etc/firerunner/config.yaml")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table, or a sentence where it would be empty."""
+    if not rows:
+        out.print(f"No {title}.")
+        return
+    table = Table(title=None)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+@contextmanager
+def reported() -> Iterator[Report]:
+    """Progress of a long command: a live line on a terminal, one line for each new step elsewhere."""
+    if not errors.is_terminal:
+        last = ""
+
+        def line(step: str, message: str, fraction: float | None = None) -> None:
+            nonlocal last
+            if step != last or step == "runner":
+                last = step
+                errors.print(f"{step}: {message}", markup=False, highlight=False)
+
+        yield line
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("starting", total=1.0)
+
+        def show(step: str, message: str, fraction: float | None = None) -> None:
+            progress.update(task, description=f"{step}: {message}"[:90], completed=fraction)
+            if step == "runner":
+                progress.console.print(f"{step}: {message}", markup=False)
+
+        yield show

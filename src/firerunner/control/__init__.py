@@ -1,0 +1,6 @@
+"""The loop that turns demand for jobs into machines: observers see, the plan decides, actors act."""
+
+from firerunner.control.context import Context
+from firerunner.control.controller import Controller, Stop
+
+__all__ = ["Context", "Controller", "Stop"]

@@ -1,0 +1,133 @@
+"""The actor of the ask: one `POST /jobs/request` for one reserved or waiting machine.
+
+The order of writes is the point. Before the ask the ledger says that one is in flight; GitLab's
+raw answer is committed, encrypted, before anything looks into it; only then is it parsed and the
+job taken. A crash at any point leaves either nothing of GitLab's in our hands, or the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from firerunner.control.context import Context
+from firerunner.control.ids import new_machine_id
+from firerunner.errors import BadAnswer
+from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
+from firerunner.ledger import MachineRecord, MachineState, NewJob
+from firerunner.planning import Ask, AskEnded, AskOutcome
+
+REFUSED_PAUSE_S = 60.0
+TROUBLE_PAUSE_S = 5.0
+
+
+async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]) -> None:
+    """Ask GitLab for one job. Posts `AskEnded` in every case, so that the pool goes on."""
+    outcome, retry_at, reason = AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, "the ask broke off"
+    machine_id = action.machine_id or new_machine_id()
+    try:
+        if action.machine_id is None:
+            pool = ctx.pools[action.pool]
+            ctx.post_machine(
+                await ctx.ledger.reserve(machine_id, action.pool, action.host, pool.resources, image_digest)
+            )
+        await ctx.ledger.begin_ask(
+            machine_id,
+            host=action.host,
+            resources=ctx.pools[action.pool].resources,
+            image_digest=image_digest,
+        )
+        outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
+        await ctx.ledger.end_ask(machine_id)
+    finally:
+        ctx.counters.asks.labels(action.pool, outcome.value).inc()
+        machine = await ctx.ledger.machine(machine_id)
+        if machine is not None:
+            ctx.post_machine(machine)
+        ctx.post(
+            AskEnded(
+                pool=action.pool,
+                machine_id=machine_id,
+                outcome=outcome,
+                retry_at=retry_at,
+                reason=reason,
+                at=ctx.clock(),
+            )
+        )
+
+
+async def _ask(
+    ctx: Context, pool: str, machine_id: str, info: dict[str, Any]
+) -> tuple[AskOutcome, float, str]:
+    answer = await ctx.asks.ask(ctx.runner_token(pool), machine_id, info, ctx.last_update.get(pool))
+    now = ctx.clock()
+    match answer:
+        case AskedJob(raw=raw):
+            ctx.last_update.pop(pool, None)
+            await ctx.ledger.keep_answer(machine_id, raw)
+            await take_answer(ctx, machine_id, raw)
+            return AskOutcome.JOB, now, ""
+        case AskedNothing(last_update=last_update):
+            if last_update:
+                ctx.last_update[pool] = last_update
+            return AskOutcome.NOTHING, now + ctx.pools[pool].check_interval, ""
+        case Refused(status=status, message=message):
+            ctx.log.error("runner token refused", pool=pool, status=status, message=message)
+            return AskOutcome.REFUSED, now + REFUSED_PAUSE_S, f"GitLab refused the runner token ({status})"
+        case Trouble(message=message, retry_after_s=retry_after_s, maybe_assigned=maybe_assigned):
+            if maybe_assigned:
+                await ctx.ledger.note("machine", machine_id, "ask_unanswered", {"message": message})
+            ctx.log.warning("ask failed", pool=pool, machine=machine_id, message=message)
+            return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
+        case _:
+            assert_never(answer)
+
+
+async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
+    """Turn a kept answer into a job of this machine; one that cannot be read is given back to GitLab."""
+    try:
+        job = parse_answer(raw)
+        new = NewJob(
+            job_id=job.id,
+            job_token=job.token,
+            name=job.job_info.name,
+            project_id=job.job_info.project_id or 0,
+            project_path=job.project_path,
+            timeout_s=job.runner_info.timeout,
+        )
+    except BadAnswer as error:
+        await _give_back(ctx, machine_id, raw, error)
+        return
+    record = await ctx.ledger.take(machine_id, new)
+    ctx.log.info(
+        "job taken", job=record.job_id, name=record.name, project=record.project_path, machine=machine_id
+    )
+    machine = await ctx.ledger.machine(machine_id)
+    if machine is not None and machine.state is MachineState.WAITING:
+        ctx.wake_gate(machine_id)
+
+
+async def _give_back(ctx: Context, machine_id: str, raw: bytes, error: BadAnswer) -> None:
+    """A 201 whose body is broken: the job is ours in GitLab, so it is failed there if at all possible."""
+    found = salvage(raw)
+    detail = {"error": error.message, "bytes": len(raw), "job_id": found and found[0]}
+    await ctx.ledger.note("machine", machine_id, "answer_unreadable", detail)
+    ctx.log.error("GitLab's answer to an ask cannot be read", machine=machine_id, **detail)
+    if found:
+        job_id, token = found
+        await ctx.ledger.take(machine_id, NewJob(job_id, token, "unreadable", 0, "unreadable", None))
+        await ctx.ledger.drop_payload(job_id)
+    else:
+        await ctx.ledger.discard_answer(machine_id, f"it cannot be read: {error.message}")
+    await fail_machine(ctx, machine_id, f"GitLab's answer cannot be read: {error.message}")
+
+
+async def fail_machine(ctx: Context, machine_id: str, reason: str) -> MachineRecord | None:
+    """Give the machine up. Its job is settled and it is retired by whoever sees it in `failed`."""
+    machine = await ctx.ledger.machine(machine_id)
+    if machine is None or machine.state in {MachineState.FAILED, MachineState.RETIRING, MachineState.GONE}:
+        return machine
+    machine = await ctx.ledger.move_machine(machine_id, MachineState.FAILED, reason=reason)
+    ctx.counters.deaths.labels(machine.pool).inc()
+    ctx.log.warning("machine failed", machine=machine_id, reason=reason, job=machine.job_id)
+    ctx.post_machine(machine)
+    return machine

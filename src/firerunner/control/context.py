@@ -1,0 +1,78 @@
+"""What every observer and actor is given: the ledger, the drivers, GitLab, the pools, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from firerunner.gitlab import JobClient, RunnerClient, RunnersClient
+from firerunner.images import Image
+from firerunner.ledger import JobRecord, Ledger, MachineRecord
+from firerunner.machines.driver import Driver
+from firerunner.planning import Event, MachineMoved, MachineRemoved
+from firerunner.settings import GitLabSettings, PoolSettings
+from firerunner.telemetry import Counters
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Context:
+    """Handed from the app to control; nothing in it is decided here."""
+
+    ledger: Ledger
+    drivers: Mapping[str, Driver]
+    """By host name."""
+    asks: RunnerClient
+    job_calls: JobClient
+    runners: RunnersClient
+    gitlab_settings: GitLabSettings
+    pools: Mapping[str, PoolSettings]
+    resolve_image: Callable[[str], Image]
+    """Name or digest to a checked image. Raises ImageError."""
+    gate_address: str
+    """host:port where the gate listens, as the machines' hosts reach it."""
+    counters: Counters
+    clock: Clock
+    log: Any
+    wake_gate: Callable[[str], None] = field(default=lambda machine_id: None)
+    """Tells the gate that a job waits for the machine of that id."""
+    post: Callable[[Event], None] = field(default=lambda event: None)
+    """Hands an event to the loop."""
+    last_update: dict[str, str] = field(default_factory=dict)
+    """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
+    locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One actor at a time for each machine and each job."""
+
+    def post_machine(self, machine: MachineRecord) -> None:
+        """Tell the plan where the machine is now."""
+        self.post(
+            MachineMoved(
+                machine_id=machine.machine_id,
+                pool=machine.pool,
+                host=machine.host,
+                resources=machine.resources,
+                state=machine.state,
+                has_job=machine.job_id is not None,
+                room_held=machine.room_held,
+                at=self.clock(),
+            )
+        )
+
+    def post_removed(self, machine_id: str) -> None:
+        """Tell the plan that nothing of the machine is left."""
+        self.locks.pop(machine_id, None)
+        self.post(MachineRemoved(machine_id=machine_id, at=self.clock()))
+
+    def runner_token(self, pool: str) -> str:
+        """The runner token of a pool, in clear."""
+        return self.pools[pool].runner_token.get_secret_value()
+
+    def job_deadline_s(self, job: JobRecord) -> float:
+        """How long the job may run: the shorter of GitLab's timeout and the pool's `max_job_time`."""
+        pool = self.pools.get(job.pool)
+        ours = pool.max_job_time if pool else float("inf")
+        return min(ours, job.timeout_s or ours)

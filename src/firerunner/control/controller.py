@@ -1,0 +1,361 @@
+"""The loop: one queue of events, one plan, and actors that carry out what the plan says.
+
+Nothing is remembered here that could not be read from the ledger again. Every actor may fail or
+be killed: what it left undone is seen by the next sweep, which starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any
+
+from firerunner.control.asking import ask, fail_machine
+from firerunner.control.context import Context
+from firerunner.control.deadlines import Verdict, overdue
+from firerunner.control.ids import new_machine_id
+from firerunner.control.keeping import keep_jobs
+from firerunner.control.launching import launch
+from firerunner.control.recovery import recover
+from firerunner.control.retiring import retire
+from firerunner.control.settling import end, needs_settling, settle
+from firerunner.control.watching import HostWatch
+from firerunner.errors import FireRunnerError, ImageError
+from firerunner.gate import GateEvent, GuestEnded, JobFinal, JobGone
+from firerunner.images import Manifest
+from firerunner.intake import Hook
+from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
+from firerunner.planning import (
+    Action,
+    Ask,
+    Assign,
+    Event,
+    Fleet,
+    HostChanged,
+    HostFacts,
+    Launch,
+    MachineMoved,
+    PoolChanged,
+    PoolFacts,
+    PoolWoken,
+    Refill,
+    Retire,
+    Tick,
+    plan,
+    reasons,
+)
+from firerunner.settings import PoolSettings
+
+TICK_S = 0.5
+RETRY_S = 5.0
+IMAGES_EVERY_S = 10.0
+PRUNE_EVERY_S = 3600.0
+
+
+class Stop(StrEnum):
+    """How to stop."""
+
+    HAND_OVER = "hand over"  # end asks and launches in flight; machines run on for the next controller
+    FINISH = "finish"  # take no more jobs, wait until the last machine is gone
+
+
+class Controller:
+    """The one decider of a FireRunner. `run` returns after a stop that was asked for."""
+
+    def __init__(self, ctx: Context, keep_s: float) -> None:
+        self._ctx = ctx
+        ctx.post = self.post
+        self._keep_s = keep_s
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._fleet = Fleet()
+        self._sweep_now = asyncio.Event()
+        self._acting: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, float] = {}
+        self._watches = {host: HostWatch(ctx, host, self._retire_soon) for host in ctx.drivers}
+        self._images: dict[str, Manifest] = {}
+        self._stop: Stop | None = None
+        self._started = False
+
+    # --- what others tell us -------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Put an event before the plan."""
+        self._events.put_nowait(event)
+        if isinstance(event, MachineMoved) and event.state in {MachineState.FAILED, MachineState.RETIRING}:
+            self._sweep_now.set()
+
+    def wake(self, hook: Hook) -> None:
+        """A hook says that there may be work."""
+        for pool in self._ctx.pools.values():
+            if not pool.projects or hook.project_id in pool.projects:
+                self.post(PoolWoken(pool=pool.name, at=self._ctx.clock()))
+
+    def observe_gate(self, event: GateEvent) -> None:
+        """The gate has seen something and written it into the ledger."""
+        self._act(f"gate-{id(event)}", lambda: self._gate_event(event))
+
+    def request_stop(self, how: Stop) -> None:
+        """Stop asking now, and return from `run` when what `how` says is done."""
+        self._stop = how
+        for pool in self._ctx.pools.values():
+            self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+        self._sweep_now.set()
+
+    def reasons(self) -> dict[str, str]:
+        """Each pool that does not ask now, and why."""
+        return reasons(self._fleet)
+
+    @property
+    def pool_count(self) -> int:
+        """How many pools there are."""
+        return len(self._ctx.pools)
+
+    @property
+    def started(self) -> bool:
+        """True once the ledger has been read and the world looked at."""
+        return self._started
+
+    # --- the loop ------------------------------------------------------------------------
+
+    async def run(self, on_started: Callable[[], None]) -> None:
+        """Recover, call `on_started`, then decide until a stop is done."""
+        await recover(self._ctx)
+        await self._know_the_world()
+        observers = [
+            asyncio.create_task(keep_jobs(self._ctx), name="keep"),
+            asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._prune(), name="prune"),
+            *(asyncio.create_task(watch.run(), name="watch") for watch in self._watches.values()),
+        ]
+        for observer in observers:
+            observer.add_done_callback(self._observer_ended)
+        self._started = True
+        on_started()
+        try:
+            while (event := await self._events.get()) is not None:
+                for action in plan(self._fleet, event):
+                    self._start(action)
+            for observer in observers:
+                if observer.done() and not observer.cancelled():
+                    observer.result()
+        finally:
+            for task in [*observers, *self._acting.values()]:
+                task.cancel()
+            await asyncio.gather(*observers, *self._acting.values(), return_exceptions=True)
+
+    def _observer_ended(self, observer: asyncio.Task[None]) -> None:
+        """An observer only ends by a fault; `run` then raises it, and the next start recovers."""
+        if not observer.cancelled():
+            self._events.put_nowait(None)
+
+    async def _know_the_world(self) -> None:
+        now = self._ctx.clock()
+        for host, driver in self._ctx.drivers.items():
+            self.post(HostChanged(HostFacts(host, await driver.capacity(), usable=True, reason=""), at=now))
+        self._look_at_images()
+        for pool in self._ctx.pools.values():
+            self.post(PoolChanged(self._pool_facts(pool), at=now))
+        for machine in await self._ctx.ledger.machines():
+            if machine.host in self._ctx.drivers and machine.pool in self._ctx.pools:
+                self._ctx.post_machine(machine)
+
+    def _look_at_images(self) -> None:
+        self._images = {}
+        for pool in self._ctx.pools.values():
+            try:
+                self._images[pool.name] = self._ctx.resolve_image(pool.image).manifest
+            except ImageError as error:
+                self._ctx.log.error("image not usable", pool=pool.name, image=pool.image, error=str(error))
+
+    def _pool_facts(self, pool: PoolSettings) -> PoolFacts:
+        manifest = self._images.get(pool.name)
+        paused = None
+        if self._stop is not None:
+            paused = f"stopping ({self._stop.value})"
+        elif manifest is None:
+            paused = f"image {pool.image} is missing or damaged: run `firerunner image build`"
+        elif manifest.info is None:
+            paused = f"image {pool.image} has no recorded runner info: build it again"
+        return PoolFacts(
+            name=pool.name,
+            resources=pool.resources,
+            hosts=pool.hosts or tuple(self._ctx.drivers),
+            limit=pool.limit,
+            warm=0 if self._stop else pool.warm,
+            check_interval_s=pool.check_interval,
+            image_ready=manifest is not None,
+            paused_reason=paused,
+        )
+
+    # --- actors --------------------------------------------------------------------------
+
+    def _start(self, action: Action) -> None:
+        match action:
+            case Ask(pool=pool):
+                manifest = self._images[pool]
+                self._act(f"ask-{pool}", lambda: ask(self._ctx, action, manifest.digest, manifest.info or {}))
+            case Launch(machine_id=machine_id):
+                self._act(machine_id, lambda: launch(self._ctx, machine_id))
+            case Assign(job_id=job_id):
+                self._act(f"assign-{job_id}", lambda: self._assign(action))
+            case Refill():
+                self._act(f"refill-{new_machine_id()}", lambda: self._refill(action))
+            case Retire(machine_id=machine_id, reason=reason):
+                self._act(
+                    machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason))
+                )
+
+    def _act(self, key: str, start: Callable[[], Awaitable[Any]]) -> None:
+        """Run one actor; at most one for each key at a time, and none before its retry time."""
+        if key in self._acting or self._ctx.clock() < self._not_before.get(key, 0.0):
+            return
+
+        async def guarded() -> None:
+            try:
+                await start()
+            except Exception as error:
+                # One actor's fault must not stop the others; the next sweep starts it again.
+                self._not_before[key] = self._ctx.clock() + RETRY_S
+                self._ctx.log.error("actor failed", actor=key, error=str(error), exc_info=error)
+            finally:
+                self._acting.pop(key, None)
+                self._sweep_now.set()
+
+        self._acting[key] = asyncio.create_task(guarded(), name=key)
+
+    async def _retried(self, key: str, work: Awaitable[bool]) -> None:
+        if await work:
+            self._not_before.pop(key, None)
+        else:
+            self._not_before[key] = self._ctx.clock() + RETRY_S
+
+    async def _retire_soon(self, machine_id: str, reason: str) -> None:
+        self._act(machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason)))
+
+    async def _assign(self, action: Assign) -> None:
+        """A new machine for a job whose machine died before it was delivered."""
+        machine_id = await self._reserve(action.pool, action.host)
+        await self._ctx.ledger.reassign(action.job_id, machine_id)
+        await self._post(machine_id)
+
+    async def _refill(self, action: Refill) -> None:
+        """A warm machine, without a job."""
+        await launch(self._ctx, await self._reserve(action.pool, action.host))
+
+    async def _reserve(self, pool: str, host: str) -> str:
+        machine_id = new_machine_id()
+        digest = self._images[pool].digest
+        await self._ctx.ledger.reserve(machine_id, pool, host, self._ctx.pools[pool].resources, digest)
+        return machine_id
+
+    async def _post(self, machine_id: str) -> None:
+        machine = await self._ctx.ledger.machine(machine_id)
+        if machine is not None:
+            self._ctx.post_machine(machine)
+
+    async def _gate_event(self, event: GateEvent) -> None:
+        if isinstance(event, JobGone):
+            job = await self._ctx.ledger.job(event.job_id)
+            if job is not None:
+                await end(self._ctx, job, event.job_status, f"GitLab says that it is over ({event.code})")
+        elif isinstance(event, JobFinal):
+            job = await self._ctx.ledger.job(event.job_id)
+            if job is not None:
+                self._ctx.counters.jobs.labels(job.pool, job.gitlab_status or event.status).inc()
+                self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
+            await self._ctx.ledger.drop_secrets(event.job_id)
+        if isinstance(event, GuestEnded):
+            for watch in self._watches.values():
+                watch.now.set()
+        if event.machine_id is not None:
+            await self._post(event.machine_id)
+
+    # --- observers -----------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        images_at = self._ctx.clock() + IMAGES_EVERY_S
+        while True:
+            await self.sweep()
+            self.post(Tick(at=self._ctx.clock()))
+            if self._ctx.clock() >= images_at:
+                images_at = self._ctx.clock() + IMAGES_EVERY_S
+                self._look_at_images()
+                for pool in self._ctx.pools.values():
+                    self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+            if self._stop is not None and await self._is_stopped():
+                self._events.put_nowait(None)
+            self._sweep_now.clear()
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._sweep_now.wait()
+            except TimeoutError:
+                pass
+
+    async def sweep(self) -> None:
+        """Start what the ledger shows to be undone: jobs to settle, machines to retire, deadlines."""
+        machines = {m.machine_id: m for m in await self._ctx.ledger.machines() if m.host in self._ctx.drivers}
+        jobs = {job.job_id: job for job in await self._ctx.ledger.jobs()}
+        for job in jobs.values():
+            if needs_settling(job, machines.get(job.machine_id or "")):
+                self._settle_soon(job)
+        for machine in machines.values():
+            await self._sweep_machine(machine, jobs)
+
+    def _settle_soon(self, job: JobRecord) -> None:
+        key = f"settle-{job.job_id}"
+        self._act(key, lambda: self._retried(key, settle(self._ctx, job.job_id)))
+
+    async def _sweep_machine(self, machine: MachineRecord, jobs: dict[int, JobRecord]) -> None:
+        if machine.pool not in self._ctx.pools:
+            return
+        if machine.state in {MachineState.FAILED, MachineState.RETIRING}:
+            await self._retire_soon(machine.machine_id, machine.reason)
+            return
+        if self._stop is Stop.FINISH and _idle(machine):
+            await self._retire_soon(machine.machine_id, "the controller finishes")
+            return
+        job = jobs.get(machine.job_id or -1)
+        if job is None and machine.job_id is not None:
+            job = await self._ctx.ledger.job(machine.job_id)
+        if (
+            machine.state is MachineState.RESERVED
+            and job
+            and job.state in {JobState.ENDED, JobState.RETURNED}
+        ):
+            await self._retire_soon(machine.machine_id, "its job ended before it was made")
+            return
+        verdict = overdue(
+            machine,
+            job,
+            self._ctx.clock(),
+            boot_s=self._ctx.pools[machine.pool].boot_timeout,
+            job_s=self._ctx.job_deadline_s(job) if job else 0.0,
+        )
+        if verdict is None:
+            return
+        if verdict.verdict is Verdict.FAIL:
+            await fail_machine(self._ctx, machine.machine_id, verdict.reason)
+        else:
+            await self._retire_soon(machine.machine_id, verdict.reason)
+
+    async def _is_stopped(self) -> bool:
+        if self._acting:
+            return False
+        if self._stop is Stop.HAND_OVER:
+            return True
+        return not await self._ctx.ledger.machines()
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                await self._ctx.ledger.prune(self._ctx.clock() - self._keep_s)
+            except FireRunnerError as error:
+                self._ctx.log.warning("cannot prune the ledger now", error=str(error))
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def _idle(machine: MachineRecord) -> bool:
+    """True for a machine that has no job and no ask that could still bring one."""
+    states = {MachineState.RESERVED, MachineState.BOOTING, MachineState.WAITING}
+    return machine.job_id is None and machine.ask_started_at is None and machine.state in states

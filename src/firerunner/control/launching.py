@@ -1,0 +1,77 @@
+"""The actor that makes a machine: credential, driver, and what happens when the host cannot."""
+
+from __future__ import annotations
+
+from firerunner.control.asking import fail_machine
+from firerunner.control.context import Context
+from firerunner.control.ids import new_credential
+from firerunner.errors import FireRunnerError, MachineError, StaleWrite
+from firerunner.ledger import MachineState
+from firerunner.machines.spec import MachineSpec
+from firerunner.planning import HostChanged, HostFacts
+
+HOST_PAUSE_S = 20.0
+LIFETIME_SLACK_S = 900.0
+
+
+async def launch(ctx: Context, machine_id: str) -> None:
+    """Create the machine that is reserved under this id. Never raises for what a host does."""
+    async with ctx.locks[machine_id]:
+        machine = await ctx.ledger.machine(machine_id)
+        if machine is None or machine.state is not MachineState.RESERVED:
+            return
+        pool = ctx.pools[machine.pool]
+        credential, credential_hash = new_credential()
+        machine = await ctx.ledger.move_machine(
+            machine_id,
+            MachineState.CREATING,
+            expect=MachineState.RESERVED,
+            credential_hash=credential_hash,
+            room_held=True,
+        )
+        ctx.post_machine(machine)
+        seq = await ctx.ledger.intend("create", machine_id, {"host": machine.host})
+        try:
+            image = ctx.resolve_image(machine.image_digest)
+            await ctx.drivers[machine.host].create(
+                MachineSpec(
+                    machine_id=machine_id,
+                    resources=machine.resources,
+                    image=image.files,
+                    gate=ctx.gate_address,
+                    credential=credential,
+                    egress=pool.destinations(ctx.gitlab_settings.destination),
+                    max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
+                )
+            )
+        except FireRunnerError as error:
+            await ctx.ledger.done(seq, f"failed: {error.message}")
+            ctx.counters.launches.labels(machine.pool, "failed").inc()
+            ctx.log.error("launch failed", machine=machine_id, host=machine.host, error=str(error))
+            await fail_machine(ctx, machine_id, str(error))
+            if isinstance(error, MachineError):
+                await _pause_host(ctx, machine.host, str(error))
+            return
+        await ctx.ledger.done(seq, "created")
+        ctx.counters.launches.labels(machine.pool, "created").inc()
+        try:
+            machine = await ctx.ledger.move_machine(
+                machine_id,
+                MachineState.BOOTING,
+                expect=MachineState.CREATING,
+                vmm_started_at=ctx.clock(),
+            )
+        except StaleWrite:
+            return  # the guest's first word was quicker, and the gate has moved it on
+        ctx.post_machine(machine)
+
+
+async def _pause_host(ctx: Context, host: str, reason: str) -> None:
+    capacity = await ctx.drivers[host].capacity()
+    ctx.post(
+        HostChanged(
+            HostFacts(host, capacity, usable=False, reason=reason),
+            at=ctx.clock(),
+            until=ctx.clock() + HOST_PAUSE_S,
+        )
+    )

@@ -1,0 +1,51 @@
+"""Pure: what a driver sees on a host, set against what the ledger knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from firerunner.ledger import MachineRecord, MachineState
+from firerunner.machines.spec import Sighting
+
+EXPECTED = frozenset({MachineState.BOOTING, MachineState.WAITING, MachineState.BUSY})
+BRAKE_COUNT = 5
+BRAKE_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look at one host has shown."""
+
+    dead: Mapping[str, str]
+    """Machine id → what the driver knows about its end."""
+    leaked: frozenset[str]
+    """Ids that carry our mark but are not in the ledger, or are gone there."""
+    brake: str | None = None
+    """If set: too many look dead at once for this to be believed; `dead` is then empty."""
+
+
+def compare(seen: Sequence[Sighting], known: Collection[MachineRecord], may_brake: bool = True) -> Findings:
+    """Compare one host's sightings with the ledger's machines of that host (those that are not gone).
+
+    `known` must have been read before `seen`: a machine made in between is then no leak,
+    because the caller acts on a leak only when two looks in a row have shown it.
+    """
+    by_id = {sighting.machine_id: sighting for sighting in seen}
+    expected = [machine for machine in known if machine.state in EXPECTED]
+    dead: dict[str, str] = {}
+    vanished = 0
+    for machine in expected:
+        sighting = by_id.get(machine.machine_id)
+        if sighting is None:
+            vanished += 1
+            dead[machine.machine_id] = "the machine vanished from its host"
+        elif not sighting.alive:
+            if machine.ended_reported_at is None:
+                vanished += 1
+            dead[machine.machine_id] = sighting.detail or "the VMM ended"
+    leaked = frozenset(by_id) - {machine.machine_id for machine in known}
+    if may_brake and vanished >= BRAKE_COUNT and vanished >= BRAKE_SHARE * len(expected):
+        brake = f"{vanished} of {len(expected)} machines look dead at once without a word from their guests"
+        return Findings({}, leaked, brake)
+    return Findings(dead, leaked)

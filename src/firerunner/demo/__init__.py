@@ -1,0 +1,1 @@
+"""The demo: a faithful GitLab, the real service and real microVMs, watched and judged."""

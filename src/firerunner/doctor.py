@@ -1,0 +1,107 @@
+"""What stands between this computer and a running FireRunner, each item with its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from firerunner.app import image_store
+from firerunner.errors import FireRunnerError, TokenRefused
+from firerunner.gitlab import RunnersClient, new_http
+from firerunner.images import RunnerKind, missing_tools
+from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"  # as it should be
+    WARN = "warn"  # it works, but not as well as it could
+    FAIL = "fail"  # it will not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    subject: str
+    what: str
+    remedy: str = ""
+
+
+async def examine_computer(driver: QemuDriver) -> list[Finding]:
+    """Can machines be made and images be built here?"""
+    findings = [
+        Finding(Level.FAIL, "host", problem.what, problem.remedy) for problem in await driver.check()
+    ] or [Finding(Level.OK, "host", "machines can be made here")]
+    findings += [
+        Finding(
+            Level.WARN,
+            "image build",
+            f"{tool.tool} is missing: {tool.why}",
+            f"apt-get install {tool.package}",
+        )
+        for tool in missing_tools()
+    ]
+    capacity = await driver.capacity()
+    room = f"{capacity.vcpu} vCPU, {capacity.memory_mib} MiB memory, {capacity.disk_mib} MiB disk to give out"
+    findings.append(Finding(Level.OK, "host", room))
+    abilities = driver.abilities()
+    if abilities.limiting_controllers:
+        limits = ", ".join(abilities.limiting_controllers)
+        findings.append(Finding(Level.OK, "host", f"control groups limit machines: {limits}"))
+    else:
+        findings.append(
+            Finding(
+                Level.WARN, "host", "no control group limits machines", "Run as root, or with Delegate=yes"
+            )
+        )
+    return findings
+
+
+async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Finding]:
+    """Are images there, is KVM real, does GitLab take the runner tokens?"""
+    findings = []
+    for pool in settings.pools:
+        try:
+            image = image_store(settings).resolve(pool.image)
+        except FireRunnerError as error:
+            findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
+            continue
+        runner = image.manifest.runner
+        level = Level.OK if runner.kind is RunnerKind.OFFICIAL else Level.WARN
+        findings.append(
+            Finding(level, f"pool {pool.name}", f"image with {runner.kind} gitlab-runner {runner.version}")
+        )
+        accelerator = await driver.accelerator(image.files)
+        if accelerator is not None:
+            findings.append(_accelerator(accelerator.kind, accelerator.reason))
+    return list(dict.fromkeys(findings)) + await _tokens(settings)
+
+
+def _accelerator(name: str, reason: str) -> Finding:
+    if name == "kvm":
+        return Finding(Level.OK, "host", "a guest boots with KVM")
+    return Finding(
+        Level.WARN, "host", f"guests are emulated, 10 times slower: {reason}", "Use a host with KVM"
+    )
+
+
+async def _tokens(settings: Settings) -> list[Finding]:
+    findings = []
+    async with new_http(ca_file=settings.gitlab.ca_file) as http:
+        runners = RunnersClient(settings.gitlab.url, http)
+        for pool in settings.pools:
+            token = pool.runner_token.get_secret_value()
+            try:
+                await runners.verify(token, "firerunner-doctor", tries=1)
+                await runners.delete_manager(token, "firerunner-doctor", tries=1)
+                findings.append(Finding(Level.OK, f"pool {pool.name}", "GitLab takes the runner token"))
+            except TokenRefused as error:
+                findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
+            except FireRunnerError as error:
+                findings.append(Finding(Level.FAIL, "gitlab", error.message, error.remedy))
+                break
+    return findings
