@@ -4,7 +4,7 @@ Hold it with `FakeGitLab`, or run it with `python -m firerunner.fakes.gitlab --h
 """
 
 from firerunner.fakes.gitlab.clock import HeldClock
-from firerunner.fakes.gitlab.misbehave import Rule, bad_gateway
+from firerunner.fakes.gitlab.misbehave import Rule, bad_gateway, conflict, too_many_requests
 from firerunner.fakes.gitlab.model import Job, JobStatus, Pipeline, Project, Runner
 from firerunner.fakes.gitlab.server import FakeGitLab
 from firerunner.fakes.gitlab.settings import Behaviour
@@ -20,4 +20,6 @@ __all__ = [
     "Rule",
     "Runner",
     "bad_gateway",
+    "conflict",
+    "too_many_requests",
 ]

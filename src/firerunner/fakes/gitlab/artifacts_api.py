@@ -35,8 +35,6 @@ class ArtifactsApi:
         self._runner_api = runner_api
         self._folder = world.data_dir / "artifacts"
         self._keys: dict[str, Artifact] = {}
-        self.redirected_uploads = 0
-        self.redirected_downloads = 0
 
     def routes(self) -> list[Route]:
         """The routes below `/api/v4`."""
@@ -56,7 +54,7 @@ class ArtifactsApi:
             return message(405)
         job = self._runner_api.job_of(request)
         if behaviour.redirect_uploads and "redirected" not in request.query_params:
-            self.redirected_uploads += 1
+            self._world.redirected_uploads += 1
             query = _with_mark(request)
             location = f"{self._world.external_url}/api/v4/jobs/{job.id}/artifacts?{query}"
             return Response(status_code=307, headers={"Location": location})
@@ -91,7 +89,7 @@ class ArtifactsApi:
         if artifact is None:
             return message(404)
         if self._world.behaviour.redirect_downloads and request.query_params.get("direct_download") == "true":
-            self.redirected_downloads += 1
+            self._world.redirected_downloads += 1
             key = secrets.token_urlsafe(24)
             self._keys[key] = artifact
             return RedirectResponse(f"{self._world.external_url}{STORAGE}/{key}", 302)

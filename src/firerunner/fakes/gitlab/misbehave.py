@@ -87,6 +87,17 @@ def bad_gateway(path: str, **more: Any) -> Rule:
     return Rule(path, status=502, body=BAD_GATEWAY.decode(), headers={"Content-Type": "text/html"}, **more)
 
 
+def too_many_requests(path: str, retry_after_s: int, **more: Any) -> Rule:
+    """GitLab's 429, with the seconds to wait."""
+    headers = {"Retry-After": str(retry_after_s), "RateLimit-Remaining": "0", "Content-Type": "text/plain"}
+    return Rule(path, status=429, body="Retry later\n", headers=headers, **more)
+
+
+def conflict(path: str = "/api/v4/jobs/request", **more: Any) -> Rule:
+    """The 409 of an ask that lost a race."""
+    return Rule(path, status=409, body='{"message":"409 Conflict"}', **more)
+
+
 class Misbehaviour:
     """ASGI middleware that applies the first matching rule."""
 

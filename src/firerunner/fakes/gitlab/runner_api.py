@@ -19,7 +19,7 @@ from firerunner.fakes.gitlab import scheduler
 from firerunner.fakes.gitlab.answers import Refused, client_address, json_body, message, plain, required
 from firerunner.fakes.gitlab.job_payload import payload
 from firerunner.fakes.gitlab.model import ON_RUNNER, Job, Manager, Runner
-from firerunner.fakes.gitlab.world import World
+from firerunner.fakes.gitlab.world import Ask, World
 
 LAST_UPDATE = "X-GitLab-Last-Update"
 UPDATE_INTERVAL = "X-GitLab-Trace-Update-Interval"
@@ -95,12 +95,10 @@ class RunnerApi:
             return Response(status_code=204)
         runner = self._runner(body)
         manager = self._manager(request, runner, body)
-        if runner.paused:
-            return Response(status_code=204, headers={LAST_UPDATE: runner.queue_value})
-        if last_update == runner.queue_value:
-            return Response(status_code=204, headers={LAST_UPDATE: runner.queue_value})
         mark = runner.queue_value
-        job = scheduler.hand_out(self._world, runner, manager, _features(body))
+        looks = not runner.paused and last_update != mark
+        job = scheduler.hand_out(self._world, runner, manager, _features(body)) if looks else None
+        self._note(runner, manager, body, job)
         if job is None:
             return Response(status_code=204, headers={LAST_UPDATE: mark})
         return JSONResponse(payload(self._world, job), 201)
@@ -176,6 +174,19 @@ class RunnerApi:
             if info.get(name):
                 setattr(manager, name, str(info[name]))
         return manager
+
+    def _note(self, runner: Runner, manager: Manager, body: dict[str, Any], job: Job | None) -> None:
+        last_update, info = body.get("last_update"), body.get("info")
+        self._world.asks.append(
+            Ask(
+                runner.id,
+                manager.system_id,
+                str(last_update) if last_update else None,
+                info if isinstance(info, dict) else {},
+                self._world.clock(),
+                job.id if job else None,
+            )
+        )
 
     async def _hold(self, request: Request, runner: Runner, last_update: str) -> bool:
         """Wait for news as Workhorse does; False if the asker has gone meanwhile."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from firerunner.fakes.gitlab import repository, scheduler
 from firerunner.fakes.gitlab.app import build_app
+from firerunner.fakes.gitlab.calls import Call, CallBook
 from firerunner.fakes.gitlab.clock import Clock
 from firerunner.fakes.gitlab.control_api import ControlApi
 from firerunner.fakes.gitlab.listener import Listener
@@ -29,7 +33,8 @@ class FakeGitLab:
     """`async with FakeGitLab(tmp_path) as gitlab:` listens on loopback until the block ends.
 
     `url` is where it listens; `external_url` is what it calls itself in every URL that it gives out, whatever
-    the `Host` of a request. Everything but repositories and artifacts is in memory.
+    the `Host` of a request. Everything but repositories and artifacts is in memory;
+    those of an earlier run in the same folder are removed.
     """
 
     def __init__(
@@ -49,12 +54,14 @@ class FakeGitLab:
         self._host, self._port, self._external_url = host, port, external_url
         routes = ControlApi(self).routes() if control else []
         self._misbehaviour = Misbehaviour(build_app(self.world, routes))
+        self._book = CallBook(self._misbehaviour, clock)
         self._listener: Listener | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self.world.data_dir.mkdir(parents=True, exist_ok=True)
-        self._listener = Listener(self._misbehaviour, self._host, self._port)
+        for leftover in ("repositories", "artifacts"):
+            await asyncio.to_thread(shutil.rmtree, self.world.data_dir / leftover, ignore_errors=True)
+        self._listener = Listener(self._book, self._host, self._port)
         self.url = f"http://{self._host}:{self._listener.port}"
         external = (self._external_url or self.url).rstrip("/")
         self.world.external_url = external.replace(":PORT", f":{self._listener.port}")
@@ -216,6 +223,12 @@ class FakeGitLab:
     def artifact(self, job: Job, artifact_type: str = "archive") -> bytes:
         """An uploaded file. Raises `KeyError`."""
         return job.artifacts[artifact_type].path.read_bytes()
+
+    def calls(self, method: str = "", path: str = ".*") -> list[Call]:
+        """The calls it was sent, oldest first, by method and by a regular expression for the whole path."""
+        return [
+            call for call in self._book.calls if method in ("", call.method) and re.fullmatch(path, call.path)
+        ]
 
     async def wait_for(self, look: Callable[[], Found], timeout_s: float = WAIT_S) -> Found:
         """Return the first true value of `look`, which is asked at each change. Raises `TimeoutError`."""

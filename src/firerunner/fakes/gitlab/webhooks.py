@@ -1,8 +1,8 @@
 """Sends webhooks as Rails' `app/services/web_hook_service.rb` does, and worse on demand.
 
 One delivery at a time per hook and in order, unless a test holds them back. Nothing is sent again after a
-failure. From the 4th consecutive failure a hook is off for a minute, doubling up to a day; the 40th ends it for
-good (`app/models/concerns/web_hooks/auto_disabling.rb`).
+failure. From the 4th consecutive failure a hook is off for a minute, doubling up to a day; the 40th ends it
+for good (`app/models/concerns/web_hooks/auto_disabling.rb`).
 """
 
 from __future__ import annotations

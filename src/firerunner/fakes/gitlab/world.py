@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from firerunner.fakes.gitlab.changes import Changes
 from firerunner.fakes.gitlab.clock import Clock
@@ -16,6 +17,18 @@ from firerunner.fakes.gitlab.settings import Behaviour
 JobListener = Callable[[Job], None]
 
 ALL_SCOPES = frozenset({"api"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One authenticated `POST /jobs/request`, as it came in, and the job it got."""
+
+    runner_id: int
+    system_id: str
+    last_update: str | None
+    info: dict[str, Any]
+    at: float
+    job_id: int | None
 
 
 @dataclass(slots=True)
@@ -34,6 +47,9 @@ class World:
     hooks: dict[int, Hook] = field(default_factory=dict)
     api_tokens: dict[str, frozenset[str]] = field(default_factory=dict)
     managers_made: int = 0
+    redirected_uploads: int = 0
+    redirected_downloads: int = 0
+    asks: list[Ask] = field(default_factory=list)
     closing: bool = False
     job_listeners: list[JobListener] = field(default_factory=list)
     _ids: dict[str, Iterator[int]] = field(default_factory=dict)
