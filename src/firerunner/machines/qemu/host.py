@@ -77,6 +77,7 @@ class Host:
         return {"boot_id": boot_id, "accelerators": {}}
 
     def _write(self, facts: dict[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         fresh.write_text(json.dumps(facts))
         fresh.replace(self._path)

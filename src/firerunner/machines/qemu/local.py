@@ -46,9 +46,7 @@ class LocalMachines:
     """All calls may come from several threads; those for one machine take turns."""
 
     def __init__(self, state_dir: Path, host: Host, qemu: str, allowance: Allowance) -> None:
-        self.directory = state_dir / "machines"
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.directory = self.directory.resolve()
+        self.directory = (state_dir / "machines").resolve()
         tag = hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
         self.cgroups = Cgroups(tag)
         self._host = host
@@ -91,8 +89,7 @@ class LocalMachines:
         claims: dict[str, list[Claim]] = {}
         for claim in processes.scan(self.directory):
             claims.setdefault(claim.machine_id, []).append(claim)
-        directories = {path.name for path in self.directory.iterdir() if MACHINE_ID.fullmatch(path.name)}
-        known = directories | claims.keys() | self.cgroups.machine_ids()
+        known = self._directories() | claims.keys() | self.cgroups.machine_ids()
         return [
             sight(
                 machine_id,
@@ -106,6 +103,11 @@ class LocalMachines:
     def console(self, machine_id: str, max_bytes: int) -> bytes:
         """The last bytes of the console."""
         return console.read_tail(self._directory_of(machine_id), max_bytes)
+
+    def _directories(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return {path.name for path in self.directory.iterdir() if MACHINE_ID.fullmatch(path.name)}
+        return set()
 
     def _directory_of(self, machine_id: str) -> Path:
         if not MACHINE_ID.fullmatch(machine_id):
@@ -141,6 +143,7 @@ class LocalMachines:
         qemu = self._program(self._qemu)
         accelerator = self._host.accelerator(qemu, spec.image)
         limits = Limits(memory_limit_mib(spec, accelerator), spec.resources.vcpu + 1)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.mkdir(mode=0o700)
         self._make_disk(directory / DISK_FILE, spec.resources.disk_mib)
         ordered = make_order(

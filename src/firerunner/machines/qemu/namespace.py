@@ -40,6 +40,8 @@ MTU = 1500
 BACKLOG = 128
 
 SYSCTLS = (
+    # Inherited from the host's own namespace, where container tools switch it on.
+    ("ipv4/ip_forward", "0"),
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv4/icmp_echo_ignore_all", "1"),

@@ -31,7 +31,7 @@ def measure_capacity(machines: Path, allowance: Allowance) -> Resources:
     (total_kib,) = (
         int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if line.startswith("MemTotal:")
     )
-    files = os.statvfs(machines)
+    files = os.statvfs(next(path for path in (machines, *machines.parents) if path.exists()))
     taken = sum(_bytes_on_disk(path) for path in machines.glob("*/disk.raw"))
     disk_mib = (files.f_bavail * files.f_frsize + taken) >> 20
     return Resources(

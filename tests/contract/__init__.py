@@ -1,0 +1,1 @@
+"""One suite that every driver passes, and the small laboratory that it works in."""

@@ -1,0 +1,28 @@
+"""Fixtures: the test guest, and a kit for each driver whose machines are gone after the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contract.guest import make_guest
+from contract.kits import QemuKit
+from firerunner.machines.spec import ImageFiles
+
+
+@pytest.fixture(scope="session")
+def test_guest(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    return make_guest(tmp_path_factory.mktemp("guest"))
+
+
+@pytest.fixture
+async def qemu_kit(
+    tmp_path_factory: pytest.TempPathFactory, test_guest: ImageFiles, anyio_backend: str
+) -> AsyncIterator[QemuKit]:
+    kit = QemuKit(tmp_path_factory.mktemp("state"), test_guest)
+    yield kit
+    driver = kit.driver()
+    for machine_id in {each.machine_id for each in await driver.list()} | kit.machine_ids:
+        await driver.destroy(machine_id)
+    await driver.aclose()
