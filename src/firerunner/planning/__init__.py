@@ -1,0 +1,45 @@
+"""The pure core: which pool asks now, where machines go, and why a pool does not ask."""
+
+from firerunner.planning.actions import Action, Ask, Assign, Launch, Refill, Retire
+from firerunner.planning.events import (
+    AskEnded,
+    AskOutcome,
+    Event,
+    HostChanged,
+    JobHomeless,
+    MachineMoved,
+    MachineRemoved,
+    NotDone,
+    PoolChanged,
+    PoolWoken,
+    Tick,
+)
+from firerunner.planning.facts import HostFacts, PoolFacts
+from firerunner.planning.fleet import Fleet
+from firerunner.planning.plan import plan
+from firerunner.planning.reasons import reasons
+
+__all__ = [
+    "Action",
+    "Ask",
+    "AskEnded",
+    "AskOutcome",
+    "Assign",
+    "Event",
+    "Fleet",
+    "HostChanged",
+    "HostFacts",
+    "JobHomeless",
+    "Launch",
+    "MachineMoved",
+    "MachineRemoved",
+    "NotDone",
+    "PoolChanged",
+    "PoolFacts",
+    "PoolWoken",
+    "Refill",
+    "Retire",
+    "Tick",
+    "plan",
+    "reasons",
+]

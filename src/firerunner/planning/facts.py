@@ -1,0 +1,39 @@
+"""What the plan is told about pools and hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firerunner.machines.spec import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """One pool, as declared by the operator, and whether it may ask."""
+
+    name: str
+    resources: Resources
+    """The room that one machine takes."""
+    hosts: tuple[str, ...]
+    """Where its machines may run; the first is preferred when hosts are equally full."""
+    limit: int
+    """At most so many machines at a time, of all states that hold room."""
+    warm: int
+    """So many machines are kept without a job."""
+    check_interval_s: float
+    """Seconds from an answer that found nothing to the next ask, if nobody wakes the pool."""
+    image_ready: bool
+    paused_reason: str | None = None
+    """Set while the pool may not ask or refill: by an operator, while stopping, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """One host and all it has, machines or not."""
+
+    name: str
+    capacity: Resources
+    usable: bool
+    """False while no new machine may be placed there. Machines that are there go on."""
+    reason: str = ""
+    """Why it is not usable."""

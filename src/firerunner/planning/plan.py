@@ -1,0 +1,214 @@
+"""The one decision: what is to be done now, after one more event.
+
+Order is priority: chores of single machines, then machines for homeless jobs (their time is running in
+GitLab), then asks, oldest first, then warm machines with what room is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from firerunner.machines.spec import Resources
+from firerunner.planning import placement
+from firerunner.planning.actions import Action, Ask, Assign, Launch, Refill, Retire
+from firerunner.planning.entries import AskInFlight, Chore, Claim, Machine, Pool, Purpose, Todo
+from firerunner.planning.events import Event, Tick
+from firerunner.planning.facts import PoolFacts
+from firerunner.planning.fleet import Fleet
+from firerunner.planning.observing import ASK, job_key, observe
+
+REMIND_S = 10.0
+"""A machine that has not moved for so long after Launch or Retire is mentioned again."""
+HOST_LOOK_S = 1.0
+"""How often a machine on an unusable host is looked at again."""
+
+
+def plan(fleet: Fleet, event: Event) -> list[Action]:
+    """Take the event in and say what is to be done. Nothing before the first `Tick`."""
+    observe(fleet, event)
+    if not fleet.started:
+        return []
+    actions = _chores(fleet)
+    actions += _homes(fleet)
+    avoid = kept_free(fleet)
+    actions += _asks(fleet, avoid)
+    actions += _refills(fleet, avoid)
+    if isinstance(event, Tick):
+        _trim(fleet)
+        actions += _chores(fleet)
+    return actions
+
+
+def wants_to_ask(pool: Pool, now: float) -> bool:
+    """True if it is time for the pool to ask, room or not."""
+    facts = pool.facts
+    if facts is None or facts.paused_reason is not None or not facts.image_ready:
+        return False
+    if pool.ask is not None or pool.homeless or now < max(pool.retry_at, pool.failed_until):
+        return False
+    return pool.woken or pool.hot or now >= pool.last_answer_at + facts.check_interval_s
+
+
+def kept_free(fleet: Fleet) -> dict[str, int]:
+    """Hosts where no other machine is placed until a homeless job has its own, and which job."""
+    taken: dict[str, int] = {}
+    for pool in fleet.pools.values():
+        facts = pool.facts
+        if not pool.homeless or facts is None or not facts.image_ready or pool.count >= facts.limit:
+            continue
+        job_id = next(iter(pool.homeless))
+        for name in facts.hosts:
+            if placement.could_ever_fit(fleet.hosts.get(name), facts.resources, fleet.now):
+                taken.setdefault(name, job_id)
+    return taken
+
+
+def _chores(fleet: Fleet) -> list[Action]:
+    actions: list[Action] = []
+    for machine, todo in fleet.due_chores():
+        if todo.chore is Chore.RETIRE:
+            fleet.remind(machine.machine_id, replace(todo, due=fleet.now + REMIND_S))
+            actions.append(Retire(machine.machine_id, todo.reason))
+        elif fleet.host(machine.host).is_usable(fleet.now):
+            fleet.remind(machine.machine_id, replace(todo, due=fleet.now + REMIND_S))
+            actions.append(Launch(machine.machine_id))
+        elif _fits_elsewhere(fleet, machine):
+            fleet.remind(
+                machine.machine_id,
+                Todo(Chore.RETIRE, fleet.now + REMIND_S, f"host {machine.host} is not usable"),
+            )
+            actions.append(Retire(machine.machine_id, f"host {machine.host} is not usable"))
+        else:
+            fleet.remind(machine.machine_id, replace(todo, due=fleet.now + HOST_LOOK_S))
+    return actions
+
+
+def _fits_elsewhere(fleet: Fleet, machine: Machine) -> bool:
+    facts = fleet.pool(machine.pool).facts
+    return (
+        facts is not None and placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now) is not None
+    )
+
+
+def _homes(fleet: Fleet) -> list[Action]:
+    """Machines for homeless jobs, the longest homeless first."""
+    actions: list[Action] = []
+    pools = [pool for pool in fleet.pools.values() if pool.homeless and pool.facts is not None]
+    for pool in sorted(pools, key=lambda pool: next(iter(pool.homeless.values()))):
+        while pool.homeless and (action := _home(fleet, pool)) is not None:
+            actions.append(action)
+    return actions
+
+
+def _home(fleet: Fleet, pool: Pool) -> Assign | None:
+    facts = pool.facts
+    if facts is None:
+        return None
+    job_id = next(iter(pool.homeless))
+    machine_id = pool.free_waiting()
+    room: Resources | None = None
+    if machine_id is not None:
+        host = fleet.machines[machine_id].host
+    elif not facts.image_ready or pool.count >= facts.limit:
+        return None
+    else:
+        place = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now)
+        if place is None:
+            return None
+        host, room = place, facts.resources
+    del pool.homeless[job_id]
+    fleet.claim(pool, job_key(job_id), Claim(Purpose.JOB, host, room, fleet.now, job_id, machine_id))
+    return Assign(job_id, pool.name, host, machine_id)
+
+
+def _asks(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
+    """Asks of all pools whose time has come, the one that has not asked for longest first."""
+    due = [pool for pool in fleet.pools.values() if wants_to_ask(pool, fleet.now)]
+    actions: list[Action] = []
+    for pool in sorted(due, key=lambda pool: (pool.last_ask_at, pool.name)):
+        action = _ask(fleet, pool, avoid)
+        if action is not None:
+            pool.ask = AskInFlight(action.machine_id, action.host, fleet.now)
+            pool.woken = pool.hot = False
+            pool.last_ask_at = fleet.now
+            actions.append(action)
+    return actions
+
+
+def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
+    facts = pool.facts
+    if facts is None:
+        return None
+    waiting = pool.free_waiting()
+    if waiting is not None:
+        return Ask(pool.name, waiting, fleet.machines[waiting].host)
+    kept = _kept_id(fleet, pool)
+    if kept is not None and fleet.machines[kept].room_held and _may_stay(fleet, facts, fleet.machines[kept]):
+        return Ask(pool.name, kept, fleet.machines[kept].host)
+    if pool.count >= facts.limit:
+        return None
+    host = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid)
+    if host is None:
+        return None
+    fleet.claim(pool, ASK, Claim(Purpose.ASK, host, facts.resources, fleet.now, machine_id=kept))
+    return Ask(pool.name, kept, host)
+
+
+def _may_stay(fleet: Fleet, facts: PoolFacts, kept: Machine) -> bool:
+    """True if a kept id that still holds room can be asked for right where it is."""
+    return (
+        kept.host in facts.hosts
+        and kept.resources == facts.resources
+        and fleet.host(kept.host).is_usable(fleet.now)
+    )
+
+
+def _kept_id(fleet: Fleet, pool: Pool) -> str | None:
+    """A reserved id that is nobody else's: one without room, or any while nothing else is under way."""
+    unknown = pool.has_unknown_under_way()
+    engaged = pool.engaged()
+    for machine_id in pool.reserved:
+        if machine_id not in engaged and not (unknown and fleet.machines[machine_id].room_held):
+            return machine_id
+    return None
+
+
+def _refills(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
+    actions: list[Action] = []
+    for pool in fleet.pools.values():
+        facts = pool.facts
+        if facts is None or facts.paused_reason is not None or not facts.image_ready or pool.homeless:
+            continue
+        if fleet.now < max(pool.refill_at, pool.failed_until):
+            continue
+        while pool.spare_machines < facts.warm and pool.count < facts.limit:
+            host = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid)
+            if host is None:
+                break
+            pool.refills += 1
+            claim = Claim(Purpose.REFILL, host, facts.resources, fleet.now)
+            fleet.claim(pool, f"refill-{pool.refills}", claim)
+            actions.append(Refill(pool.name, host))
+    return actions
+
+
+def _trim(fleet: Fleet) -> None:
+    """Retire what is in nobody's way of use: too many warm machines, reserved ids that were left over."""
+    for pool in fleet.pools.values():
+        facts = pool.facts
+        if facts is None or facts.paused_reason is not None or pool.hot or pool.homeless:
+            continue
+        while len(pool.waiting) > facts.warm and (machine_id := pool.free_waiting()) is not None:
+            fleet.retire(machine_id, f"more than {facts.warm} warm machines in pool {pool.name}")
+        if pool.ask is None and not pool.claims:
+            _trim_reserved(fleet, pool)
+
+
+def _trim_reserved(fleet: Fleet, pool: Pool) -> None:
+    """One id without room is kept for the next ask; more, and those that hold room, are not needed."""
+    kept = None
+    for machine_id in list(pool.reserved):
+        if fleet.machines[machine_id].room_held or kept is not None:
+            fleet.retire(machine_id, f"a reservation of pool {pool.name} that nobody asks for")
+        else:
+            kept = machine_id

@@ -1,0 +1,56 @@
+"""Says in an operator's words why a pool does not ask."""
+
+from __future__ import annotations
+
+from firerunner.planning import placement
+from firerunner.planning.entries import Pool
+from firerunner.planning.fleet import Fleet
+from firerunner.planning.plan import kept_free, wants_to_ask
+
+
+def reasons(fleet: Fleet) -> dict[str, str]:
+    """For each configured pool that has no ask in flight, why, as of the last event."""
+    taken = kept_free(fleet)
+    return {
+        pool.name: _reason(fleet, pool, taken)
+        for pool in fleet.pools.values()
+        if pool.facts is not None and pool.ask is None
+    }
+
+
+def _reason(fleet: Fleet, pool: Pool, taken: dict[str, int]) -> str:
+    facts = pool.facts
+    if facts is None:
+        return "it is not configured"
+    now = fleet.now
+    if facts.paused_reason is not None:
+        return facts.paused_reason
+    if not facts.image_ready:
+        return "its image is missing: run firerunner image build"
+    if not fleet.started:
+        return "starting: looking at hosts and machines"
+    if pool.homeless:
+        return f"job {next(iter(pool.homeless))} needs another machine first; {_no_room(fleet, pool, {})}"
+    if now < pool.retry_at:
+        return f"{pool.retry_reason}; next try in {pool.retry_at - now:.0f} s"
+    if now < pool.failed_until:
+        wait_s = pool.failed_until - now
+        return f"the last {pool.failures} machines ended before they had booted; next try in {wait_s:.0f} s"
+    if not wants_to_ask(pool, now):
+        wait_s = pool.last_answer_at + facts.check_interval_s - now
+        return f"GitLab had no job; next ask in {wait_s:.1f} s"
+    return _no_room(fleet, pool, taken)
+
+
+def _no_room(fleet: Fleet, pool: Pool, taken: dict[str, int]) -> str:
+    facts = pool.facts
+    if facts is None:
+        return "it is not configured"
+    if pool.count >= facts.limit:
+        return f"limit of {facts.limit} machines reached"
+    if placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now) is not None:
+        for name in facts.hosts:
+            if name in taken:
+                return f"no room: host {name} is kept free for job {taken[name]}, which needs another machine"
+        return "about to ask"
+    return placement.explain(facts.hosts, fleet.hosts, facts.resources, fleet.now)
