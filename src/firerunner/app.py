@@ -207,7 +207,7 @@ def guest_facts(settings: Settings, drivers: Mapping[str, Driver]) -> Callable[[
         egress = pool.destinations(settings.gitlab.destination)
         gitlab_in_reach = settings.gitlab.destination in egress
         return GuestFacts(
-            gate_url=driver.gate_url(machine.machine_id),
+            gate_url=driver.guest_gate_url(machine.machine_id),
             clone_url=settings.gitlab.guest_url,
             hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
             artifacts_url=settings.gitlab.guest_url if gitlab_in_reach else None,

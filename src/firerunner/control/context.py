@@ -57,6 +57,7 @@ class Context:
                 resources=machine.resources,
                 state=machine.state,
                 has_job=machine.job_id is not None,
+                job_id=machine.job_id,
                 room_held=machine.room_held,
                 at=self.clock(),
             )

@@ -36,6 +36,7 @@ from firerunner.planning import (
     HostFacts,
     Launch,
     MachineMoved,
+    NotDone,
     PoolChanged,
     PoolFacts,
     PoolWoken,
@@ -198,9 +199,10 @@ class Controller:
             case Launch(machine_id=machine_id):
                 self._act(machine_id, lambda: launch(self._ctx, machine_id))
             case Assign(job_id=job_id):
-                self._act(f"assign-{job_id}", lambda: self._assign(action))
+                self._act(f"assign-{job_id}", lambda: self._reported(action, self._assign(action)))
             case Refill():
-                self._act(f"refill-{new_machine_id()}", lambda: self._refill(action))
+                key = f"refill-{new_machine_id()}"
+                self._act(key, lambda: self._reported(action, self._refill(action)))
             case Retire(machine_id=machine_id, reason=reason):
                 self._act(
                     machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason))
@@ -233,10 +235,19 @@ class Controller:
     async def _retire_soon(self, machine_id: str, reason: str) -> None:
         self._act(machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason)))
 
+    async def _reported(self, action: Action, work: Awaitable[None]) -> None:
+        """Tell the plan if the action came to nothing."""
+        try:
+            await work
+        except FireRunnerError as error:
+            self._ctx.log.warning("an action was not done", action=str(action), error=str(error))
+            self.post(NotDone(action, at=self._ctx.clock(), reason=str(error)))
+
     async def _assign(self, action: Assign) -> None:
-        """A new machine for a job whose machine died before it was delivered."""
-        machine_id = await self._reserve(action.pool, action.host)
+        """Another machine for a job whose machine died before it was delivered."""
+        machine_id = action.machine_id or await self._reserve(action.pool, action.host)
         await self._ctx.ledger.reassign(action.job_id, machine_id)
+        self._ctx.wake_gate(machine_id)
         await self._post(machine_id)
 
     async def _refill(self, action: Refill) -> None:

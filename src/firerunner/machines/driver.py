@@ -40,7 +40,7 @@ class Driver(Protocol):
         """What the host has in all, before any machine."""
         ...
 
-    def gate_url(self, machine_id: str) -> str:
+    def guest_gate_url(self, machine_id: str) -> str:
         """The gate as the guest of this machine reaches it, without a slash at the end."""
         ...
 

@@ -1,0 +1,198 @@
+"""A whole FireRunner in one process: real ledger, gate and loop, a fake GitLab, machines that are coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from firerunner.control import Context, Controller, Stop
+from firerunner.fakes.gitlab import FakeGitLab
+from firerunner.fakes.gitlab.model import Job, Pipeline
+from firerunner.fakes.machines import FakeDriver
+from firerunner.gate import GuestFacts, create_gate
+from firerunner.gitlab import JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.images import Image, Manifest, RunnerFacts, RunnerKind
+from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
+from firerunner.machines.spec import ImageFiles
+from firerunner.serving import served
+from firerunner.settings import GitLabSettings, PoolSettings
+from firerunner.telemetry import Counters
+
+Found = TypeVar("Found")
+WAIT_S = 20.0
+
+CI = """
+stages: [test]
+one:
+  stage: test
+  script: [echo hello]
+  retry: {max: 1, when: [runner_system_failure]}
+"""
+
+INFO = {
+    "name": "gitlab-runner",
+    "version": "19.4.0",
+    "executor": "shell",
+    "features": {"cancelable": True, "cancel_gracefully": True, "trace_size": True, "refspecs": True},
+}
+
+
+def image() -> Image:
+    """An image without files: these machines do not boot from it."""
+    manifest = Manifest(
+        name="demo",
+        kernel_version="6.1",
+        files={},
+        runner=RunnerFacts(kind=RunnerKind.STAND_IN, version="1", sha256="0" * 64),
+        production=False,
+        info=INFO,
+        recipe_digest="0" * 64,
+        root_digest="0" * 64,
+        built_at=datetime(2026, 1, 1, tzinfo=UTC),
+    ).sealed()
+    nowhere = Path("/nonexistent")
+    return Image(manifest, ImageFiles(manifest.digest, nowhere, nowhere, nowhere))
+
+
+class World:
+    """What a test holds. `start` and `stop` a controller as often as it likes on the same ledger."""
+
+    def __init__(self, directory: Path, gitlab: FakeGitLab, stack: AsyncExitStack) -> None:
+        self.directory = directory
+        self.gitlab = gitlab
+        self.driver = FakeDriver()
+        self.counters = Counters()
+        self.limit = 4
+        self._stack = stack
+        self._image = image()
+        self.token = gitlab.add_runner(["small"], run_untagged=True)
+
+    async def open(self) -> None:
+        """Everything but the controller."""
+        self.ledger = await Ledger.open(
+            f"sqlite:///{self.directory / 'ledger.db'}",
+            Keyring.load_or_create(self.directory / "ledger.key"),
+            time.time,
+        )
+        self._stack.push_async_callback(self.ledger.aclose)
+        self._stack.push_async_callback(self.driver.aclose)
+        self._http = await self._stack.enter_async_context(new_http())
+        self.project = await self.gitlab.add_project("demo/app", {".gitlab-ci.yml": CI})
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.gate_address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.gate: Any = SimpleNamespace(notify=lambda event: None)
+        self.job_calls = JobClient(self.gitlab.url, self._http)
+        self.gate = create_gate(
+            ledger=self.ledger,
+            gitlab=self.job_calls,
+            facts=lambda machine: GuestFacts(
+                gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
+            ),
+            notify=lambda event: self.controller.observe_gate(event),
+            count=self.counters.count_gate,
+        )
+        await self._stack.enter_async_context(served(self.gate, self.listener))
+
+    async def start(self) -> None:
+        """A new controller, as after a start of the service."""
+        epoch = await self.ledger.lead(f"test-{time.time_ns()}", 60, force=True)
+        pool = PoolSettings(
+            name="small",
+            runner_token=SecretStr(self.token),
+            image="demo",
+            memory_mib=256,
+            disk_mib=1024,
+            limit=self.limit,
+            check_interval=0.5,
+        )
+        context = Context(
+            ledger=self.ledger.acting_as(epoch),
+            drivers={"local": self.driver},
+            asks=RunnerClient(self.gitlab.url, self._http),
+            job_calls=self.job_calls,
+            runners=RunnersClient(self.gitlab.url, self._http),
+            gitlab_settings=GitLabSettings(url=self.gitlab.url),
+            pools={"small": pool},
+            resolve_image=lambda reference: self._image,
+            gate_address=self.gate_address,
+            counters=self.counters,
+            clock=time.time,
+            log=structlog.get_logger("test"),
+            wake_gate=self.gate.wake,
+        )
+        self.controller = Controller(context, keep_s=86_400)
+        self._running = asyncio.create_task(self.controller.run(self.gate.open))
+
+    async def crash(self) -> None:
+        """End the controller as SIGKILL does: nothing is finished, nothing written down."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def finish(self) -> None:
+        """Stop as Ctrl-C does, and wait until it has."""
+        self.controller.request_stop(Stop.FINISH)
+        async with asyncio.timeout(WAIT_S):
+            await self._running
+
+    async def hand_over(self) -> None:
+        """Stop as SIGTERM does, and wait until it has."""
+        self.controller.request_stop(Stop.HAND_OVER)
+        async with asyncio.timeout(WAIT_S):
+            await self._running
+
+    async def pipeline(self) -> tuple[Pipeline, Job]:
+        """A pipeline with the one job."""
+        pipeline = await self.gitlab.run_pipeline(self.project)
+        return pipeline, self.gitlab.job("one", pipeline)
+
+    async def ended(self, job: Job) -> Job:
+        """Wait until GitLab says so."""
+        return await self.gitlab.wait_for_job(job, timeout_s=WAIT_S)
+
+    async def until(self, look: Callable[[], Any]) -> Any:
+        """Wait until `look`, a coroutine function, gives something true."""
+        async with asyncio.timeout(WAIT_S):
+            while not (found := await look()):
+                await asyncio.sleep(0.02)
+        return found
+
+    async def machines(self) -> list[MachineRecord]:
+        """All that ever were."""
+        return await self.ledger.machines(frozenset(MachineState))
+
+    async def jobs(self) -> list[JobRecord]:
+        """All that ever were."""
+        return await self.ledger.jobs(frozenset(JobState))
+
+    async def check_nothing_left(self) -> None:
+        """After a finish: no machine, no manager record, no secret, every job ended."""
+        assert await self.ledger.machines() == []
+        assert await self.driver.list() == []
+        assert self.gitlab.managers() == []
+        jobs = await self.jobs()
+        assert {job.state for job in jobs} <= {JobState.ENDED, JobState.RETURNED}
+        assert [await self.ledger.job_token(job.job_id) for job in jobs] == [None] * len(jobs)
+        assert [await self.ledger.payload(job.job_id) for job in jobs] == [None] * len(jobs)
+        assert all(job.handed_out <= 1 for job in self.gitlab.jobs())
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        gitlab = await stack.enter_async_context(FakeGitLab(tmp_path / "gitlab"))
+        world = World(tmp_path, gitlab, stack)
+        await world.open()
+        await world.start()
+        stack.push_async_callback(world.crash)
+        yield world

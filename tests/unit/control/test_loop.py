@@ -1,0 +1,295 @@
+"""Jobs through the whole of FireRunner, with machines that are coroutines, and what can go wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from firerunner.fakes.machines import Guest, good_life, start
+from firerunner.ledger import JobState, MachineState
+from firerunner.machines.spec import MachineSpec, Resources
+
+from .conftest import World, image
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_runs_and_nothing_is_left(world: World) -> None:
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+    assert world.gitlab.trace(job).startswith("hello from fr-")
+    await world.check_nothing_left()
+
+
+async def test_many_jobs_never_exceed_the_limit(world: World) -> None:
+    pipelines = [await world.pipeline() for _ in range(12)]
+
+    for _, job in pipelines:
+        await world.ended(job)
+    await world.finish()
+
+    assert {job.status for _, job in pipelines} == {"success"}
+    assert len(set(world.driver.created)) == 12
+    await world.check_nothing_left()
+
+
+async def test_a_machine_that_dies_in_mid_job_is_reported_and_the_retry_succeeds(world: World) -> None:
+    running = asyncio.Event()
+
+    async def stays(guest: Guest) -> None:
+        await start(guest)
+        await guest.say("working\n")
+        running.set()
+        await asyncio.Event().wait()
+
+    world.driver.life = stays
+    pipeline, job = await world.pipeline()
+    await running.wait()
+    world.driver.life = good_life
+    world.driver.kill(world.driver.created[0])
+
+    await world.ended(job)
+    retried = await world.gitlab.wait_for(lambda: _other(world.gitlab.job("one", pipeline), job))
+    await world.ended(retried)
+    await world.finish()
+
+    assert (job.status, job.failure_reason) == ("failed", "runner_system_failure")
+    assert "the machine died: VMM killed by signal 9" in world.gitlab.trace(job)
+    assert retried.status == "success"
+    await world.check_nothing_left()
+
+
+async def test_a_machine_that_dies_during_boot_is_replaced_and_the_author_sees_nothing(world: World) -> None:
+    async def dies(guest: Guest) -> None:
+        world.driver.life = good_life
+
+    world.driver.life = dies
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+    assert len(world.driver.created) == 2
+    assert [record.attempts for record in await world.jobs()] == [2]
+    await world.check_nothing_left()
+
+
+async def test_a_job_for_which_no_machine_boots_is_given_back(world: World) -> None:
+    async def dies(guest: Guest) -> None:
+        pass
+
+    world.driver.life = dies
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+
+    assert (job.status, job.failure_reason) == ("failed", "runner_system_failure")
+    assert len(world.driver.created) >= 3
+
+
+async def test_a_guest_that_ends_without_a_final_word_is_reported(world: World) -> None:
+    async def silent(guest: Guest) -> None:
+        await start(guest)
+        await guest.ended(1)
+
+    world.driver.life = silent
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+
+    assert (job.status, job.failure_reason) == ("failed", "runner_system_failure")
+
+
+async def test_a_job_cancelled_while_it_runs_ends_canceled(world: World) -> None:
+    running = asyncio.Event()
+
+    async def polls(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        while (await guest.say("tick\n")).headers["Job-Status"] != "canceling":
+            await asyncio.sleep(0.05)
+        await guest.update("failed", failure_reason="script_failure")
+        await guest.ended()
+
+    world.driver.life = polls
+    _, job = await world.pipeline()
+    await running.wait()
+    world.gitlab.cancel(job)
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "canceled"
+    assert [record.gitlab_status for record in await world.jobs()] == ["canceled"]
+    await world.check_nothing_left()
+
+
+async def test_a_job_cancelled_by_force_during_boot_is_not_delivered(world: World) -> None:
+    booting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(guest: Guest) -> None:
+        booting.set()
+        await go_on.wait()
+        await good_life(guest)
+
+    world.driver.life = slow
+    _, job = await world.pipeline()
+    await booting.wait()
+    world.gitlab.cancel(job, force=True)
+    go_on.set()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "canceled"
+    assert world.gitlab.trace(job) == ""
+    await world.check_nothing_left()
+
+
+async def test_a_crash_in_mid_job_is_survived_and_the_machine_adopted(world: World) -> None:
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        await go_on.wait()
+        await guest.say("after the crash\n")
+        await guest.update("success")
+        await guest.ended()
+
+    world.driver.life = waits
+    _, job = await world.pipeline()
+    await running.wait()
+    await world.crash()
+    await world.start()
+    go_on.set()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+    assert len(world.driver.created) == 1
+    await world.check_nothing_left()
+
+
+async def test_handing_over_leaves_the_job_running(world: World) -> None:
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        await go_on.wait()
+        await guest.update("success")
+        await guest.ended()
+
+    world.driver.life = waits
+    _, job = await world.pipeline()
+    await running.wait()
+    await world.hand_over()
+    states = [machine.state for machine in await world.ledger.machines() if machine.job_id]
+    await world.start()
+    go_on.set()
+    await world.ended(job)
+    await world.finish()
+
+    assert states == [MachineState.BUSY]
+    assert job.status == "success"
+    await world.check_nothing_left()
+
+
+async def test_finishing_waits_for_the_running_job(world: World) -> None:
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        await go_on.wait()
+        await guest.update("success")
+        await guest.ended()
+
+    world.driver.life = waits
+    _, job = await world.pipeline()
+    await running.wait()
+    finishing = asyncio.create_task(world.finish())
+    _, late = await world.pipeline()
+    go_on.set()
+    await finishing
+
+    assert job.status == "success"
+    assert late.status == "pending"
+    await world.check_nothing_left()
+
+
+async def test_a_broken_answer_is_kept_and_its_job_failed_in_gitlab(world: World) -> None:
+    runner = world.gitlab.runner(world.token)
+    runner.paused = True
+    _, job = await world.pipeline()
+    world.gitlab.misbehave("/api/v4/jobs/request", cut_after_bytes=400, times=1)
+    runner.paused = False
+
+    await world.ended(job)
+
+    assert (job.status, job.failure_reason) == ("failed", "runner_system_failure")
+    assert any(entry.event == "answer_unreadable" for entry in await world.ledger.last_journal(limit=1000))
+
+
+async def test_a_refused_token_stops_the_pool_and_says_so(world: World) -> None:
+    world.gitlab.delete_runner(world.token)
+
+    async def refused() -> str:
+        return "refused the runner token" in world.controller.reasons().get("small", "")
+
+    assert await world.until(refused)
+
+
+async def test_a_gitlab_that_answers_html_loses_nothing(world: World) -> None:
+    world.gitlab.misbehave("/api/v4/jobs/request", status=502, body="<html>Bad gateway</html>", times=2)
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+    await world.check_nothing_left()
+
+
+async def test_a_host_that_cannot_is_left_alone_and_the_job_given_another_try(world: World) -> None:
+    world.driver.refuse = "no /dev/kvm today"
+    _, job = await world.pipeline()
+
+    async def has_failed() -> bool:
+        return any(machine.reason.startswith("no /dev/kvm") for machine in await world.machines())
+
+    await world.until(has_failed)
+    world.driver.refuse = ""
+
+    async def is_homeless_or_assigned() -> bool:
+        return [record.state for record in await world.jobs()] == [JobState.ASSIGNED]
+
+    assert await world.until(is_homeless_or_assigned)
+    assert job.status == "running"
+
+
+async def test_a_machine_nobody_knows_is_removed(world: World) -> None:
+    async def idles(guest: Guest) -> None:
+        await asyncio.Event().wait()
+
+    world.driver.life = idles
+    await world.driver.create(
+        MachineSpec("fr-stranger0000", Resources(1, 256, 1024), image().files, world.gate_address, "x")
+    )
+
+    async def removed() -> bool:
+        return "fr-stranger0000" in world.driver.destroyed
+
+    assert await world.until(removed)
+
+
+def _other(candidate: object, than: object) -> object:
+    return candidate if candidate is not than else None
