@@ -115,4 +115,4 @@ say network
 mount_root
 say root
 furnish_root
-exec switch_root /new /bin/sh /run/firerunner/pid1.sh
+exec switch_root /new /run/firerunner/busybox sh /run/firerunner/pid1.sh

@@ -5,6 +5,9 @@
 # gate `ended`, reboots (which ends the VM). It must never exit, and never wait for ever: each end of
 # this script is a reboot. Children that a job leaves behind become ours; the shell reaps them while it
 # waits for the runner, and the reboot ends those that still run.
+#
+# The shell and its small tools are the busybox of the initramfs, which is in memory already. From the
+# image it needs gitlab-runner only.
 
 RUN=/run/firerunner
 BUSYBOX=$RUN/busybox
@@ -18,34 +21,30 @@ say() {
 # shellcheck disable=SC2317 # reached by the trap
 reboot_now() {
     trap - EXIT
-    sync
+    "$BUSYBOX" sync
     exec "$BUSYBOX" reboot -f
 }
 
-# call PATH BODY ANSWER: POST to the gate, again and again while it cannot be reached or asks to wait.
-# Fails at once on any other refusal.
+# call PATH BODY ANSWER: POST to the gate, every second until it can be reached and is ready (busybox wget
+# keeps a Retry-After from us). Fails at once on a refusal. wget's own time limit (-T) crashes in Debian's
+# static busybox. The credential is an argument only while no other process runs, or those of a job that
+# was root and could read it in config.toml.
 call() {
-    waited_s=0
-    while [ "$waited_s" -lt "$GATE_PATIENCE_S" ]; do
-        result=$(curl -sS -m 60 -H "@$RUN/header" --data-binary "$2" -o "$3" \
-            -w '%{http_code} %header{retry-after}' "$gate_url/$1")
-        code=${result%% *}
-        delay_s=${result#* }
-        case $code in
-            2??) return 0 ;;
-            000 | 5??) ;;
-            *)
-                say "the gate answered $code to $1"
+    read -r now_s _ < /proc/uptime
+    deadline_s=$((${now_s%.*} + GATE_PATIENCE_S))
+    while [ "${now_s%.*}" -lt "$deadline_s" ]; do
+        "$BUSYBOX" timeout 60 "$BUSYBOX" wget -S -O "$3" --header "Authorization: Bearer $credential" \
+            --post-data "$2" "$gate_url/$1" 2> "$RUN/said" && return 0
+        answer=$("$BUSYBOX" grep -o 'HTTP/1.*' "$RUN/said")
+        case $answer in
+            HTTP/*' '[1-4]*)
+                say "$1: the gate refused: $answer"
                 return 1
                 ;;
         esac
-        case $delay_s in
-            [1-9] | [1-5][0-9]) ;;
-            *) delay_s=1 ;;
-        esac
-        say "the gate is not there for $1 ($code), again in $delay_s s"
-        sleep "$delay_s"
-        waited_s=$((waited_s + delay_s))
+        say "$1: the gate is not there: ${answer:-no answer}"
+        "$BUSYBOX" sleep 1
+        read -r now_s _ < /proc/uptime
     done
     return 1
 }
@@ -65,23 +64,22 @@ while IFS='=' read -r key value; do
         credential) credential=$value ;;
     esac
 done < "$RUN/boot"
-# Unique to this machine: what it adds sets apart machines that were restored from one saved state.
-cat "$RUN/boot" > /dev/urandom
-rm "$RUN/boot"
-(umask 077 && echo "Authorization: Bearer $credential" > "$RUN/header")
+"$BUSYBOX" rm "$RUN/boot"
+# Unique to this machine: sets apart machines that were restored from one saved state.
+echo "$machine_id $credential" > /dev/urandom
 
 echo "$machine_id" > /proc/sys/kernel/hostname
 echo "127.0.0.1 localhost
 127.0.1.1 $machine_id" > /etc/hosts
-read -r uuid < /proc/sys/kernel/random/uuid
-echo "$uuid" | tr -d - > /etc/machine-id
+IFS=- read -r a b c d e < /proc/sys/kernel/random/uuid
+echo "$a$b$c$d$e" > /etc/machine-id
 
 say "pid 1 of $machine_id"
 call guest/booted '' "$RUN/booted.tar" || exit
 say booted
-tar -x -f "$RUN/booted.tar" -C / || exit
-rm "$RUN/booted.tar"
-read -r epoch < "$RUN/epoch" && date -s "@$epoch" > /dev/null
+"$BUSYBOX" tar -x -f "$RUN/booted.tar" -C / || exit
+"$BUSYBOX" rm "$RUN/booted.tar"
+read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null
 [ ! -e "$RUN/hosts" ] || cat "$RUN/hosts" >> /etc/hosts
 [ ! -e "$RUN/seed" ] || cat "$RUN/seed" > /dev/urandom
 if [ -e "$RUN/env" ]; then
@@ -97,6 +95,6 @@ gitlab-runner run-single --config "$RUN/config.toml" --runner firerunner --max-b
     < /dev/null
 exit_code=$?
 say "runner exited with $exit_code"
-call guest/ended "exit_code=$exit_code" /dev/null
+call guest/ended "exit_code=$exit_code" "$RUN/answer"
 say ended
 exit
