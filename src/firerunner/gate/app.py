@@ -46,6 +46,11 @@ class Gate:
         self._turnstile = Turnstile(limits.concurrent)
         self._noted: OrderedDict[tuple[str, Kind], None] = OrderedDict()
 
+    def open(self) -> None:
+        """The ledger may be relied on: serve."""
+        self._delivery.closing = False
+        self.ready = True
+
     def wake(self, machine_id: str) -> None:
         """Control has written something about this machine or its job: look again."""
         self._ties.doubt(machine_id)
@@ -91,6 +96,13 @@ class Gate:
             log.exception("the ledger failed", path=exchange.path)
             no_ledger = Refusal(503, Kind.LEDGER, "the ledger does not answer", retry_after_s=2)
             await self._refuse(exchange, where, no_ledger)
+        except (ClientGone, BrokenOff):
+            raise
+        except Exception:
+            self._desk.count("fault", "gate")
+            log.exception("the gate failed", path=exchange.path)
+            fault = Refusal(500, Kind.FAULT, "this is a fault of the gate")
+            await self._refuse(exchange, where, fault)
 
     async def _let_in(self, exchange: Exchange, where: Route | None) -> None:
         if not self.ready:
@@ -173,7 +185,7 @@ def create_gate(
     count: Count = uncounted,
     limits: Limits | None = None,
 ) -> Gate:
-    """The gate for one GitLab. Set `ready` once the ledger may be relied on.
+    """The gate for one GitLab. Call its `open` once the ledger may be relied on.
 
     `gitlab` speaks for jobs; its HTTP client should have a pool as large as the number of machines
     times two. `facts` says how a machine's guest sees the world. `notify` is told each event after it

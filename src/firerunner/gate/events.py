@@ -37,7 +37,7 @@ class JobSpoke:
 
 @dataclass(frozen=True, slots=True)
 class JobFinal:
-    """GitLab has accepted the final update; the job is `ended`."""
+    """GitLab has accepted the final update, now or before; the job is `ended`."""
 
     job_id: int
     machine_id: str

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     STARTING = "starting"  # the gate does not know the ledger yet, or is going down.
     UPSTREAM = "upstream"  # GitLab does not answer, or not as GitLab.
     LEDGER = "ledger"  # the database does not answer.
+    FAULT = "fault"  # an error of ours.
 
 
 LIES: Final = frozenset(

@@ -31,7 +31,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job has ended in GitLab."""
+    """The job has ended in GitLab, by this update or by the same one whose answer got lost."""
 
     status: str
     failure_reason: str | None
@@ -68,16 +68,13 @@ def judge(
 ) -> Ended | Gone | None:
     """Final, gone, or neither. `last_status` is the `Job-Status` of the reply before this one.
 
-    A final update is judged first: GitLab answers it with 200 and `Job-Status: failed`. A job that was
-    being cancelled ends as `canceled`, whatever its runner reports.
+    A final update is judged first: GitLab answers it with 200 and `Job-Status: failed`. If it says 403 and
+    names a final status, the job ended before, most often by the same update whose answer was lost on
+    the way to us. A job that was being cancelled ends as `canceled`, whatever its runner reports.
     """
-    if (
-        activity is Activity.UPDATE
-        and said is not None
-        and said.state in FINAL_STATES
-        and reply.accepted
-        and reply.status == 200
-    ):
+    is_final = activity is Activity.UPDATE and said is not None and said.state in FINAL_STATES
+    before = reply.gone and reply.job_status in _FINAL_STATUSES
+    if said is not None and is_final and (before or (reply.accepted and reply.status == 200)):
         status = str(said.state)
         if reply.job_status in _FINAL_STATUSES:
             status = str(reply.job_status)

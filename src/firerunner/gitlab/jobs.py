@@ -115,6 +115,8 @@ class JobClient(Wire):
         or wrong, GitLab's 416 tells the true one and the text is sent there, once.
         """
         content = text.encode()[:MAX_TRACE_BYTES]
+        if not content:
+            return False
         try:
             response = await self._patch(job_id, job_token, offset or 0, content)
             if response.status_code == 416:
