@@ -56,10 +56,6 @@ class Gate:
         self._ties.doubt(machine_id)
         self._delivery.bell.ring(machine_id)
 
-    def open(self) -> None:
-        """The ledger may be relied on: answer from now on."""
-        self.ready = True
-
     def close(self) -> None:
         """Going down: held asks are answered with 503 at once, and so is all that still comes."""
         self.ready = False

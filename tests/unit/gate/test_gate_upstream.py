@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -61,18 +62,27 @@ async def test_gitlabs_own_trouble_is_passed_on_with_its_retry_after(world: Worl
     assert response.headers["x-request-id"] == "r-9"
 
 
-async def hang_up(double: GitLabDouble, scope: Scope, receive: Receive, send: Send) -> None:
-    await double.listen(scope, receive)
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
 
 
 async def test_a_gitlab_that_hangs_up_or_is_not_there_is_503_and_never_502(world: World) -> None:
     guest = await world.running()
     gitlab = world.gate._desk.gitlab
-    alive, gitlab.base_url = gitlab.base_url, "http://127.0.0.1:9"
+    calls = (guest.update, guest.trace, guest.upload, guest.download)
+    alive = gitlab.base_url
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        gitlab.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        silent = [await call() for call in calls]
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        gitlab.base_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        absent = [await call() for call in calls]
 
-    absent = [await guest.update(), await guest.trace(), await guest.upload(), await guest.download()]
-
-    assert {(one.status_code, one.headers["retry-after"]) for one in absent} == {(503, "2")}
+    assert {(one.status_code, one.headers["retry-after"]) for one in [*silent, *absent]} == {(503, "2")}
+    assert len([one for one in world.counts if one[0] == "upstream"]) == 8
     assert ("upstream", "ConnectError") in world.counts
     gitlab.base_url = alive
     assert (await guest.trace()).status_code == 202

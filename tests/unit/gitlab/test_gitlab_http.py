@@ -1,0 +1,40 @@
+"""The HTTP client: nothing of the environment, nothing kept between jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gitlab_given import answer, nobody, playing
+
+from firerunner.errors import SettingsError
+from firerunner.gitlab import new_http
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with nobody() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        async with playing(answer(204)) as player, new_http() as http:
+            response = await http.get(player.url)
+
+    assert response.status_code == 204
+
+
+async def test_cookies_are_never_kept() -> None:
+    async with playing(answer(200, Set_Cookie="a=b"), answer(200)) as player, new_http() as http:
+        await http.get(player.url)
+        await http.get(player.url)
+
+    assert "cookie" not in player.heard[1].head.lower()
+
+
+async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "ca.pem"
+    empty.write_text("no certificate")
+
+    with pytest.raises(SettingsError, match=r"ca\.pem"):
+        new_http(ca_file=empty)
+    with pytest.raises(SettingsError, match="missing"):
+        new_http(ca_file=tmp_path / "missing")
