@@ -85,14 +85,13 @@ async def _play(stage: Stage) -> Result:
 def _show(result: Result, wrong: list[str]) -> None:
     print_table(
         "jobs",
-        ("job", "status", "reason", "machine", "guest", "vCPU", "MiB", "to running", "to output", "total"),
+        ("job", "status", "reason", "machine", "vCPU", "MiB", "running", "output", "total"),
         [
             (
                 outcome.name,
                 outcome.status,
                 outcome.failure_reason,
                 outcome.machine,
-                outcome.facts.guest_kernel,
                 outcome.facts.vcpu,
                 outcome.facts.memory_mib,
                 _s(outcome.seconds.pending_to_running),
@@ -102,6 +101,7 @@ def _show(result: Result, wrong: list[str]) -> None:
             for outcome in result.outcomes
         ],
     )
+    out.print("running: seconds from pending to running; output: from there to the first line; total: to the end.")
     for sentence in wrong:
         errors.print(f"not as it should be: {sentence}", style="red", markup=False)
     if not wrong:
