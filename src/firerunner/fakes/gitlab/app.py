@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,7 +45,7 @@ def build_app(world: World, extra_routes: list[Route]) -> ASGIApp:
         *artifacts.storage_routes(),
         *GitHttp(world).routes(),
     ]
-    handlers: dict[Any, Any] = {Refused: _refused}
+    handlers: dict[Any, Any] = {Refused: _refused, ClientDisconnect: _gone}
     return _Front(Starlette(routes=routes, exception_handlers=handlers), world)
 
 
@@ -53,6 +53,11 @@ async def _refused(_: Request, refusal: Exception) -> Response:
     if isinstance(refusal, Refused):
         return refusal.response
     raise refusal
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody is left to read it."""
+    return Response(status_code=499)
 
 
 async def _unknown(_: Request) -> Response:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from firerunner.fakes.gitlab.changes import Changes
 from firerunner.fakes.gitlab.clock import Clock
 
 CALLS_KEPT = 20_000
@@ -24,14 +25,16 @@ class Call:
     headers: Headers
     at: float
     status: int | None = None
+    ended: bool = False
 
 
 class CallBook:
     """ASGI middleware; also answers with `X-Request-Id` as GitLab does."""
 
-    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock, changes: Changes) -> None:
         self._app = app
         self._clock = clock
+        self._changes = changes
         self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,15 +46,21 @@ class CallBook:
         query = scope["query_string"].decode("latin-1")
         call = Call(scope["method"], scope["path"], query, headers, self._clock())
         self.calls.append(call)
+        self._changes.ring()
         request_id = headers.get("x-request-id") or uuid.uuid4().hex
 
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
+                self._changes.ring()
                 message = {
                     **message,
                     "headers": [*message["headers"], (b"x-request-id", request_id.encode())],
                 }
             await send(message)
 
-        await self._app(scope, receive, note)
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            call.ended = True
+            self._changes.ring()

@@ -54,7 +54,7 @@ class FakeGitLab:
         self._host, self._port, self._external_url = host, port, external_url
         routes = ControlApi(self).routes() if control else []
         self._misbehaviour = Misbehaviour(build_app(self.world, routes))
-        self._book = CallBook(self._misbehaviour, clock)
+        self._book = CallBook(self._misbehaviour, clock, self.world.changes)
         self._listener: Listener | None = None
         self.url = ""
 

@@ -1,0 +1,110 @@
+"""Git over HTTP with the real git client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_gitlab_wire import Wire
+
+from firerunner.fakes.gitlab import FakeGitLab
+
+pytestmark = pytest.mark.anyio
+
+Payload = dict[str, Any]
+
+
+async def git(cwd: Path, *arguments: str) -> int:
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(cwd), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0",
+        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.com",
+        "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.com",
+    }  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        "git", *arguments, cwd=cwd, env=environment, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    return await process.wait()
+
+
+async def test_a_running_job_clones_with_its_token(tmp_path: Path, job: Payload) -> None:
+    code = await git(tmp_path, "clone", "--depth", "20", job["git_info"]["repo_url"], "clone")
+    assert code == 0
+    assert (tmp_path / "clone" / ".gitlab-ci.yml").read_text().startswith("only:")
+
+
+async def test_the_refspecs_of_the_payload_bring_the_commit(
+    gitlab: FakeGitLab, tmp_path: Path, job: Payload
+) -> None:
+    project = gitlab.job("only").project
+    await gitlab.commit(project, {"later": "x"})
+    await git(tmp_path, "init", "-q")
+    info = job["git_info"]
+    fetched = await git(tmp_path, "fetch", "--depth", "20", info["repo_url"], *info["refspecs"])
+    checked_out = await git(tmp_path, "checkout", "-q", info["sha"])
+    assert (fetched, checked_out, (tmp_path / "later").exists()) == (0, 0, False)
+
+
+async def test_a_large_repository_streams(gitlab: FakeGitLab, wire: Wire, tmp_path: Path) -> None:
+    noise = os.urandom(3_000_000)
+    project = await gitlab.add_project(
+        "group/large", {".gitlab-ci.yml": "a: {script: [x]}\n", "noise": noise}
+    )
+    await gitlab.run_pipeline(project)
+    job = (await wire.ask(gitlab.add_runner())).json()
+    assert await git(tmp_path, "clone", job["git_info"]["repo_url"], "clone") == 0
+    assert (tmp_path / "clone" / "noise").read_bytes() == noise
+
+
+async def test_an_ended_job_clones_no_more(wire: Wire, tmp_path: Path, job: Payload) -> None:
+    await wire.put(job, "success")
+    assert await git(tmp_path, "clone", job["git_info"]["repo_url"], "clone") != 0
+
+
+async def test_a_job_token_may_not_push_but_an_api_token_may(
+    gitlab: FakeGitLab, tmp_path: Path, job: Payload
+) -> None:
+    url = job["git_info"]["repo_url"]
+    await git(tmp_path, "clone", url, "clone")
+    clone = tmp_path / "clone"
+    await git(clone, "commit", "--allow-empty", "-m", "more")
+    by_job = await git(clone, "push", url, "HEAD:topic")
+    address = gitlab.url.removeprefix("http://")
+    by_user = await git(
+        clone, "push", f"http://oauth2:{gitlab.api_token}@{address}/group/sample.git", "HEAD:topic"
+    )
+    assert by_job != 0
+    assert by_user == 0
+    assert (await gitlab.run_pipeline(gitlab.job("only").project, "topic")).ref == "topic"
+
+
+async def test_without_credentials_a_private_project_asks_for_them(gitlab: FakeGitLab, wire: Wire) -> None:
+    await gitlab.add_project("group/private", {"README": "x"})
+    refs = f"{gitlab.url}/group/private.git/info/refs"
+    asked = await wire.client.get(refs, params={"service": "git-upload-pack"})
+    unknown = await wire.client.get(refs.replace("private", "nothing"), params={"service": "git-upload-pack"})
+    dumb = await wire.client.get(refs)
+    assert (asked.status_code, asked.headers["WWW-Authenticate"]) == (401, 'Basic realm="GitLab"')
+    assert (unknown.status_code, dumb.status_code) == (401, 403)
+
+
+async def test_a_job_of_another_project_is_refused(gitlab: FakeGitLab, tmp_path: Path, job: Payload) -> None:
+    await gitlab.add_project("group/other", {"README": "x"})
+    url = job["git_info"]["repo_url"].replace("group/sample", "group/other")
+    assert await git(tmp_path, "clone", url, "clone") != 0
+
+
+async def test_a_public_project_is_cloned_by_anyone(gitlab: FakeGitLab, tmp_path: Path) -> None:
+    await gitlab.add_project("group/public", {"README": "x"}, private=False)
+    assert await git(tmp_path, "clone", f"{gitlab.url}/group/public.git", "clone") == 0
+
+
+async def test_equal_files_make_equal_commits(gitlab: FakeGitLab) -> None:
+    projects = [
+        await gitlab.add_project(f"group/{name}", {".gitlab-ci.yml": "a: {script: [x]}\n"}) for name in "ab"
+    ]
+    first, second = [await gitlab.run_pipeline(project) for project in projects]
+    assert first.sha == second.sha
