@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from contract.kits import Kit
-from contract.lab import qemu_kit, test_guest
+from tests.contract.kits import Kit
+from tests.contract.lab import qemu_kit, test_guest
 
 __all__ = ["kit", "qemu_kit", "test_guest"]
 

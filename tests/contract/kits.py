@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from contract import outside
 from firerunner.machines.driver import Driver
 from firerunner.machines.qemu import QemuDriver
 from firerunner.machines.spec import ImageFiles, MachineSpec, Resources
+from tests.contract import outside
+
+
+LIFETIME_S = 120.0
+"""Should the test run itself be killed, its machines end by themselves."""
 
 
 class Kit(Protocol):
@@ -59,7 +63,10 @@ class QemuKit:
 
     def spec(self, machine_id: str, gate: str = "127.0.0.1:9") -> MachineSpec:
         self.machine_ids.add(machine_id)
-        return MachineSpec(machine_id, Resources(1, 128, 64), self.image, gate, f"credential-of-{machine_id}")
+        credential = f"credential-of-{machine_id}"
+        return MachineSpec(
+            machine_id, Resources(1, 128, 64), self.image, gate, credential, max_lifetime_s=LIFETIME_S
+        )
 
     def create_and_die(self, spec: MachineSpec) -> None:
         code = (

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contract.guest import make_guest
-from contract.kits import QemuKit
 from firerunner.machines.spec import ImageFiles
+from tests.contract.guest import make_guest
+from tests.contract.kits import QemuKit
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from contract.gate import serving
-from contract.kits import Kit
-from contract.outside import eventually
 from firerunner.errors import FireRunnerError
 from firerunner.machines.spec import Sighting
+from tests.contract.gate import serving
+from tests.contract.kits import Kit
+from tests.contract.outside import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vm]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from contract import outside
-from contract.gate import serving
-from contract.kits import QemuKit
-from contract.outside import eventually
 from firerunner.errors import BootFailed, HostUnusable, MachineError, NoRoom
 from firerunner.machines.qemu import QemuDriver
 from firerunner.machines.spec import Destination, Resources, Sighting
+from tests.contract import outside
+from tests.contract.gate import serving
+from tests.contract.kits import QemuKit
+from tests.contract.outside import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vm]
 
