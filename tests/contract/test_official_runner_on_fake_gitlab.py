@@ -78,7 +78,7 @@ async def official_runner(
 
 
 async def test_a_job_succeeds_and_the_next_one_gets_its_artifact(tmp_path: Path) -> None:
-    async with FakeGitLab(tmp_path / "gitlab") as gitlab:
+    async with FakeGitLab(tmp_path / "gitlab", external_url="http://localhost:PORT") as gitlab:
         project = await gitlab.add_project("group/sample", {".gitlab-ci.yml": CI, **README})
         token = gitlab.add_runner()
         pipeline = await gitlab.run_pipeline(project, variables={"NONCE": "n-4711"})

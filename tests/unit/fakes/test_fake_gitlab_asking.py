@@ -213,6 +213,15 @@ async def test_a_feature_that_the_runner_lacks_fails_the_job(gitlab: FakeGitLab,
     assert gitlab.job("only").failure_reason == "runner_unsupported"
 
 
+async def test_projects_take_turns_on_an_instance_runner(gitlab: FakeGitLab, wire: Wire) -> None:
+    many = "many:\n  parallel: 2\n  script: [x]\n"
+    await pending(gitlab, many, "group/first")
+    await pending(gitlab, many, "group/second")
+    token = gitlab.add_runner()
+    taken = [(await wire.ask(token)).json()["job_info"]["project_full_path"] for _ in range(4)]
+    assert taken == ["group/first", "group/second", "group/first", "group/second"]
+
+
 async def test_router_discovery_is_not_offered(gitlab: FakeGitLab, wire: Wire) -> None:
     headers = {"RUNNER-TOKEN": gitlab.add_runner()}
     assert (await wire.client.get("/runners/router/discovery", headers=headers)).status_code == 501

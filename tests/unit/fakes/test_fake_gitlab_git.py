@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ async def git(cwd: Path, *arguments: str) -> int:
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     return await process.wait()
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Running programs that serve a repository in this folder."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"GIT_PROJECT_ROOT={folder}".encode() in environment.read_bytes():
+                found.append(int(environment.parent.name))
+    return found
 
 
 async def test_a_running_job_clones_with_its_token(tmp_path: Path, job: Payload) -> None:
@@ -57,6 +68,28 @@ async def test_a_large_repository_streams(gitlab: FakeGitLab, wire: Wire, tmp_pa
     job = (await wire.ask(gitlab.add_runner())).json()
     assert await git(tmp_path, "clone", job["git_info"]["repo_url"], "clone") == 0
     assert (tmp_path / "clone" / "noise").read_bytes() == noise
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_no_git_behind(
+    gitlab: FakeGitLab, wire: Wire, tmp_path: Path
+) -> None:
+    files = {".gitlab-ci.yml": "a: {script: [x]}\n", "noise": os.urandom(16_000_000)}
+    project = await gitlab.add_project("group/large", files)
+    sha = (await gitlab.run_pipeline(project)).sha
+    want = f"0032want {sha}\n00000009done\n".encode()
+    url = f"{gitlab.url}/group/large.git/git-upload-pack"
+    headers = {"Content-Type": "application/x-git-upload-pack-request"}
+
+    async with wire.client.stream(
+        "POST", url, content=want, headers=headers, auth=("user", gitlab.api_token)
+    ) as answer:
+        started = await anext(answer.aiter_raw())
+        during = processes_of(tmp_path)
+    await gitlab.wait_for(lambda: gitlab.calls("POST", ".*git-upload-pack")[-1].ended)
+
+    assert started.startswith(b"0008NAK\n")
+    assert during != []
+    assert processes_of(tmp_path) == []
 
 
 async def test_an_ended_job_clones_no_more(wire: Wire, tmp_path: Path, job: Payload) -> None:

@@ -161,7 +161,7 @@ class ControlApi:
     async def retry(self, request: Request) -> Response:
         """The new job."""
         job = self._find(request)
-        if not job.finished or job.retried:
+        if not scheduler.retryable(job):
             return JSONResponse({"message": "the job has not ended, or was retried already"}, 409)
         return JSONResponse(self._job(self._gitlab.retry(job)), 201)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from firerunner.fakes.gitlab import repository
 from firerunner.fakes.gitlab.job_payload import JOB_USER
@@ -56,6 +59,7 @@ class GitHttp:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             limit=CHUNK_BYTES,
+            start_new_session=True,
         )
         feeding = asyncio.ensure_future(_feed(request, process))
         try:
@@ -63,7 +67,7 @@ class GitHttp:
         except BaseException:
             await _stop(process, feeding)
             raise
-        return StreamingResponse(_body(process, feeding), status, headers=headers)
+        return _CgiResponse(process, feeding, status, headers)
 
     def _refusal(self, request: Request, project: Project | None, service: str) -> Response | None:
         if service not in SERVICES:
@@ -148,19 +152,37 @@ async def _read_head(process: asyncio.subprocess.Process) -> tuple[int, dict[str
     return (status, headers) if headers or status != 200 else (500, {})
 
 
-async def _body(process: asyncio.subprocess.Process, feeding: asyncio.Future[None]) -> AsyncIterator[bytes]:
+class _CgiResponse(StreamingResponse):
+    """Streams the program's output, and ends the program when the answer ends, for whatever reason."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        feeding: asyncio.Future[None],
+        status: int,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(_output(process), status, headers=headers)
+        self._process = process
+        self._feeding = feeding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await _stop(self._process, self._feeding)
+
+
+async def _output(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
     assert process.stdout is not None  # noqa: S101
-    try:
-        while chunk := await process.stdout.read(CHUNK_BYTES):
-            yield chunk
-    finally:
-        await _stop(process, feeding)
+    while chunk := await process.stdout.read(CHUNK_BYTES):
+        yield chunk
 
 
 async def _stop(process: asyncio.subprocess.Process, feeding: asyncio.Future[None]) -> None:
-    """End the program, also when the client has gone in the middle."""
+    """End the program and what it started, also when the client has gone; leave no pipe behind."""
     feeding.cancel()
     await asyncio.gather(feeding, return_exceptions=True)
-    if process.returncode is None and process.stdout is not None and not process.stdout.at_eof():
-        process.kill()
-    await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.communicate()

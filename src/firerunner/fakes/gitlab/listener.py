@@ -16,6 +16,7 @@ from firerunner.fakes.gitlab.misbehave import CUT
 
 SHUTDOWN_S = 3
 KEEP_ALIVE_S = 60
+TICK_S = 1.0
 
 
 class _CuttableProtocol(H11Protocol):
@@ -41,7 +42,21 @@ class _CuttableProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the process's signal handlers alone."""
+    """A server that leaves the process's signal handlers alone and ends when told, not at its next look."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), TICK_S)
+
+    def end(self) -> None:
+        """Leave the loop now."""
+        self.should_exit = True
+        self._ending.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,7 +102,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Close the socket and every connection."""
-        self._server.should_exit = True
+        self._server.end()
         if self._serving:
             await self._serving
         self._socket.close()

@@ -99,7 +99,7 @@ class JobsApi:
         """201 with a new job; 403 while the old one can still end."""
         self._access.allow(request, WRITE)
         job = self._access.job(request)
-        if not job.finished or job.retried:
+        if not scheduler.retryable(job):
             return message(403, "Job is not retryable")
         return self._job(scheduler.retry(self._world, job), 201)
 

@@ -8,6 +8,7 @@ Follows Rails' state machine (`app/models/commit_status.rb`): `drop` and `succes
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from typing import Any
 
 from firerunner.fakes.gitlab.ci_yaml import CiFile, JobSpec
@@ -136,11 +137,8 @@ def missing_feature(job: Job, features: dict[str, Any]) -> str | None:
 
 
 def hand_out(world: World, runner: Runner, manager: Manager, features: dict[str, Any]) -> Job | None:
-    """Give the oldest job that matches to this runner. Without an await in it, hence atomic."""
-    queue = sorted(
-        (job for job in world.jobs.values() if job.status is JobStatus.PENDING), key=lambda job: job.id
-    )
-    for job in queue:
+    """Give the first job in the queue that matches to this runner. Without an await in it, hence atomic."""
+    for job in _queue(world, runner):
         if not matches(runner, job):
             continue
         job.runner = runner
@@ -209,6 +207,11 @@ def retry(world: World, job: Job) -> Job:
     return again
 
 
+def retryable(job: Job) -> bool:
+    """Whether a user may retry it: it has run its course, and no newer one has taken its place."""
+    return job.status in (JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELED) and not job.retried
+
+
 def retries_of(job: Job) -> int:
     """How many earlier jobs of this name its pipeline has (`retries_count`)."""
     return sum(1 for other in job.pipeline.jobs if other.retried and other.name == job.name)
@@ -246,6 +249,15 @@ def dependencies_of(job: Job) -> list[Job]:
     if wanted is None:
         return earlier
     return [other for other in earlier if other.name in wanted or other.name.partition(" ")[0] in wanted]
+
+
+def _queue(world: World, runner: Runner) -> list[Job]:
+    """Pending jobs, oldest first; for instance runners, projects with the fewest running jobs go first."""
+    pending = [job for job in world.jobs.values() if job.status is JobStatus.PENDING]
+    if runner.runner_type != "instance_type":
+        return sorted(pending, key=lambda job: job.id)
+    running = Counter(job.project.id for job in world.jobs.values() if job.status is JobStatus.RUNNING)
+    return sorted(pending, key=lambda job: (running[job.project.id], job.id))
 
 
 def _takeable(world: World, job: Job) -> bool:
