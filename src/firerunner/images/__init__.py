@@ -4,6 +4,7 @@ from firerunner.images.build import build_image
 from firerunner.images.manifest import ImageFile, Manifest, RunnerFacts, RunnerKind
 from firerunner.images.progress import Progress
 from firerunner.images.recipe import Recipe, RunnerSource
+from firerunner.images.recording import record_info
 from firerunner.images.runner_binary import find_runner, given_runner, stand_in_runner
 from firerunner.images.store import Image, Store
 from firerunner.images.tools import Tool, missing_tools
@@ -23,5 +24,6 @@ __all__ = [
     "find_runner",
     "given_runner",
     "missing_tools",
+    "record_info",
     "stand_in_runner",
 ]

@@ -17,9 +17,11 @@ from firerunner.images.kernel import extract_vmlinux, module_closure
 from firerunner.images.manifest import ImageFile, Manifest, RunnerFacts, RunnerKind
 from firerunner.images.progress import Progress, silent
 from firerunner.images.recipe import Recipe, RunnerSource
+from firerunner.images.recording import record_info
 from firerunner.images.rootfs import RootRecipe, build_root
 from firerunner.images.store import Image, Store, file_facts
 from firerunner.images.tools import require_tools
+from firerunner.machines.driver import Driver
 
 _FREE_BYTES_NEEDED: Final = 2 << 30
 
@@ -29,23 +31,27 @@ async def build_image(
     store: Store,
     runner: RunnerSource,
     *,
+    driver: Driver | None = None,
     progress: Progress = silent,
     again: bool = False,
 ) -> Image:
-    """Build the image, or return the one in the store if its recipe is the same (unless `again`).
+    """Build the image, or take the one in the store if its recipe is the same (unless `again`); then boot
+    it by `driver` once, to record the runner's `info`. Without a driver `info` stays null, and no pool
+    can use the image yet.
 
-    The manifest's `info` is null until `record_info` has booted the image. Raises `ImageError`; then, and
-    when cancelled, nothing of the build is left.
+    Raises `ImageError` or `MachineError`; then, and when cancelled, nothing unfinished is left.
     """
     refuse_unfit(recipe, runner)
-    known = _same_recipe(recipe, store, runner)
-    if known is not None and not again:
-        progress("done", f"unchanged: {known.manifest.digest[:12]}", 1.0)
-        return known
-    require_tools()
-    async with store.stage(progress) as stage:
-        _require_space(stage)
-        return await _Build(recipe, store, runner, stage, progress).run()
+    image = None if again else _same_recipe(recipe, store, runner)
+    if image is None:
+        require_tools()
+        async with store.stage(progress) as stage:
+            _require_space(stage)
+            image = await _Build(recipe, store, runner, stage, progress).run()
+    if driver is not None and image.manifest.info is None:
+        image = await record_info(image, store, driver, progress=progress)
+    progress("done", f"image {image.manifest.digest[:12]}", 1.0)
+    return image
 
 
 def refuse_unfit(recipe: Recipe, runner: RunnerSource) -> None:
@@ -89,11 +95,9 @@ class _Build:
         apt = await Apt.open(work / "apt", self.recipe.suite)
         kernel_version = await self._kernel_and_initramfs(apt, files)
         await self._root(apt, work, files)
-        self.progress("digest", "computing digests", 0.95)
+        self.progress("digest", "computing digests", 0.85)
         manifest = await asyncio.to_thread(self._manifest, files, kernel_version)
-        image = self.store.commit(files, manifest)
-        self.progress("done", f"built {image.manifest.digest[:12]}", 1.0)
-        return image
+        return self.store.commit(files, manifest)
 
     async def _kernel_and_initramfs(self, apt: Apt, files: Path) -> str:
         self.progress("kernel", f"fetching {self.recipe.kernel_package}", 0.1)
@@ -123,7 +127,7 @@ class _Build:
     async def _root(self, apt: Apt, work: Path, files: Path) -> None:
         reusable = self._reusable_root()
         if reusable is not None:
-            self.progress("root", f"taken from image {reusable.parent.name[:12]}, its part is unchanged", 0.9)
+            self.progress("root", f"taken from image {reusable.parent.name[:12]}, its part is unchanged", 0.8)
             os.link(reusable, files / ImageFile.ROOT)
             return
         self.progress("root", "installing packages", 0.3)
@@ -133,7 +137,7 @@ class _Build:
         def on_line(line: str) -> None:
             nonlocal lines
             lines += 1
-            self.progress("root", line.removeprefix("I: "), min(0.3 + lines * 0.05, 0.9))
+            self.progress("root", line, min(0.3 + lines * 0.02, 0.8))
 
         await build_root(recipe, apt, work, files / ImageFile.ROOT, on_line)
 

@@ -44,10 +44,15 @@ async def build_root(
 ) -> None:
     """Write the ext4 image. `work` is a directory for what is in between; the caller removes it."""
     tarball = work / "root.tar"
+
+    def on_step(line: str) -> None:
+        if line.startswith("I: ") and "hook" not in line:
+            on_line(line.removeprefix("I: "))
+
     await run(
         mmdebstrap_command(recipe, apt, tarball),
         env={"TMPDIR": str(work)} if os.geteuid() == 0 else None,
-        on_line=on_line,
+        on_line=on_step,
         remedy="Check that `apt-get update` works on this computer",
     )
     on_line("making the ext4 image")

@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -65,7 +65,9 @@ class Store:
         links = self._directory / "names"
         if not links.is_dir():
             return {}
-        return {link.name: link.readlink().name for link in sorted(links.iterdir()) if link.is_symlink()}
+        return {
+            link.name: link.readlink().name for link in sorted(links.iterdir()) if _NAME.fullmatch(link.name)
+        }
 
     def manifests(self) -> list[Manifest]:
         """All images, newest first."""
@@ -139,6 +141,19 @@ class Store:
         files.rename(target)
         self._point(sealed.name, sealed.digest)
         return self.resolve(sealed.digest)
+
+    async def with_info(self, image: Image, info: dict[str, Any]) -> Image:
+        """The same image with the recorded `info`, under its new digest. The old one is removed if it had
+        none, because no machine can have been made for a pool with it."""
+        async with self.stage() as stage:
+            files = stage / "image"
+            files.mkdir()
+            for name in ImageFile:
+                os.link(self._directory / image.manifest.digest / name, files / name)
+            fresh = self.commit(files, image.manifest.model_copy(update={"info": info}))
+            if image.manifest.info is None:
+                shutil.rmtree(self._directory / image.manifest.digest)
+        return fresh
 
     async def prune(self, in_use: Collection[str] = ()) -> list[Manifest]:
         """Remove images that no name points to and that no machine uses (`in_use`: digests)."""

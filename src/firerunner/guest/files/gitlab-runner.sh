@@ -45,14 +45,14 @@ read_config() { # the string values of config.toml, whose form we know: the gate
     done < "$1"
 }
 
-# api METHOD PATH TOKEN_FILE [CURL OPTION...]: sets $code; the answer is in $work/answer, its headers in
-# $work/headers. No secret is ever an argument.
+# api METHOD PATH TOKEN_FILE [CURL OPTION...]: sets $code; the answer is in $reply.body, its headers in
+# $reply.headers ($reply differs for stages and reporter). No secret is ever an argument.
 api() {
     local method=$1 path=$2 token_file=$3
     shift 3
-    : > "$work/headers"
-    code=$(curl -sS -m 660 -X "$method" -H "@$token_file" -H 'Expect:' -D "$work/headers" \
-        -o "$work/answer" -w '%{http_code}' "$@" "${config[url]}/api/v4/$path") || code=000
+    : > "$reply.headers"
+    code=$(curl -sS -m 660 -X "$method" -H "@$token_file" -H 'Expect:' -D "$reply.headers" \
+        -o "$reply.body" -w '%{http_code}' "$@" "${config[url]}/api/v4/$path") || code=000
 }
 
 # header NAME DEFAULT: sets $value to that header of the last answer.
@@ -62,7 +62,7 @@ header() {
     while IFS= read -r line; do
         line=${line%$'\r'}
         if [[ ${line,,} == "$1: "* ]]; then value=${line#*: }; fi
-    done < "$work/headers"
+    done < "$reply.headers"
 }
 
 # --------------------------------------------------------------------------------------------- the ask
@@ -109,16 +109,18 @@ read_job() {
         # A sed script; longest secret first, so that one which contains another is masked whole.
         ([.token, (.variables[] | select(.masked) | .value | split("\n")[])] | unique
             | map(select(length > 3)) | sort_by(-length)
-            | map(gsub("(?<special>[]\\[\\\\.*^$])"; "\\\(.special)") | "s\u0001\(.)\u0001[MASKED]\u0001g\n") | join("") | into("mask.sed")),
+            | map(gsub("(?<special>[]\\[\\\\.*^$])"; "\\\(.special)") | "s\u0001\(.)\u0001[MASKED]\u0001g\n")
+            | join("") | into("mask.sed")),
         (.dependencies // [] | .[] | select(.artifacts_file.filename) | [.id, .name, .token] | fields
             | item("dependencies")),
         (.artifacts // [] | .[] | select((.artifact_format // "zip") == "zip") | [.when // "on_success",
             "artifact_type=\(.artifact_type // "archive" | @uri)&expire_in=\(.expire_in // "" | @uri)",
             .name // "artifacts", (.paths | join("\n")), (.exclude // [] | join("\n"))]
             | fields | item("artifacts"))
-        ' "$work/answer")"
+        ' "$reply.body")"
     project_dir=${config[builds_dir]}/$project_path
-    variables+=("CI_PROJECT_DIR=$project_dir" "CI_RUNNER_VERSION=$VERSION" CI=true GITLAB_CI=true CI_SERVER=yes)
+    variables+=(CI=true GITLAB_CI=true CI_SERVER=yes "CI_RUNNER_VERSION=$VERSION")
+    variables+=("CI_PROJECT_DIR=$project_dir")
 }
 
 # ----------------------------------------------------------------------------------- the job's stages
@@ -157,7 +159,7 @@ download_artifacts() {
             sleep 1
         done
         [ "$code" = 200 ] || { red "ERROR: artifacts of $name ($id): the answer is $code"; return 1; }
-        unzip -o -q "$work/answer" -d "$project_dir" || return
+        unzip -o -q "$reply.body" -d "$project_dir" || return
     done
 }
 
@@ -215,7 +217,7 @@ upload() { # upload ARCHIVE QUERY; a 307 is followed with its body
 
 # All stages in order. Prints to the job log; leaves `STATE EXIT_CODE REASON` in $work/result.
 stages() {
-    local status=running exit_code='' reason=''
+    local status=running exit_code='' reason='' reply=$work/stages
     echo "Running with the FireRunner stand-in for gitlab-runner $VERSION on $HOSTNAME"
     if ! get_sources || ! download_artifacts; then
         reason=runner_system_failure
@@ -378,7 +380,7 @@ trap 'rm -rf "$work"' EXIT
 read_config "$config_file"
 read -r system_id 2> /dev/null < "${config_file%/*}/.runner_system_id" || system_id=${system_id:-s_stand-in}
 echo "RUNNER-TOKEN: ${config[token]}" > "$work/runner-token"
-code=000 value='' sent=0 last_call=0
+code=000 value='' sent=0 last_call=0 reply=$work/reporter
 
 while ask; do
     read_job

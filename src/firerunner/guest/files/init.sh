@@ -105,7 +105,7 @@ if [ "$fr_selftest" = 1 ]; then
     reboot -f
 fi
 
-# shellcheck source=boot-source.sh
+# shellcheck source=/dev/null
 . /boot-source.sh
 load virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_net overlay
 ! grep -qx 0x0004 /sys/bus/virtio/devices/*/device || load virtio-rng
