@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,11 @@ from rich.table import Table
 
 from firerunner.images import Progress as Report
 
-out = Console()
-errors = Console(stderr=True)
+PLAIN_WIDTH = 160
+"""Columns of a table that goes into a file or a pipe."""
+
+out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else PLAIN_WIDTH, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ConfigPath = Annotated[

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
-from firerunner.errors import BadAnswer
+from firerunner.errors import BadAnswer, LedgerError
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
 from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
@@ -40,9 +40,7 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
         await ctx.ledger.end_ask(machine_id)
     finally:
         ctx.counters.asks.labels(action.pool, outcome.value).inc()
-        machine = await ctx.ledger.machine(machine_id)
-        if machine is not None:
-            ctx.post_machine(machine)
+        await _post_machine(ctx, machine_id)
         ctx.post(
             AskEnded(
                 pool=action.pool,
@@ -53,6 +51,16 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
                 at=ctx.clock(),
             )
         )
+
+
+async def _post_machine(ctx: Context, machine_id: str) -> None:
+    try:
+        machine = await ctx.ledger.machine(machine_id)
+    except LedgerError as error:
+        ctx.log.error("the ledger cannot be read now", error=str(error))
+        return
+    if machine is not None:
+        ctx.post_machine(machine)
 
 
 async def _ask(

@@ -1,0 +1,48 @@
+"""`firerunner demo --json`, read as a program would read it, with the leftovers counted from outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firerunner.demo.leftovers import network_names
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+KEYS = {"ok", "runner", "nonce", "jobs", "leftover"}
+JOB_KEYS = {
+    "name", "id", "status", "failure_reason", "machine",
+    "guest_kernel", "vcpu", "memory_mib", "nonce", "seconds",
+}  # fmt: skip
+LEFTOVER_KEYS = {"machines", "processes", "managers", "files", "network"}
+SECONDS_KEYS = {"pending_to_running", "running_to_first_output", "total"}
+
+
+def test_the_demo_goes_as_it_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = network_names()
+
+    run = subprocess.run(
+        [sys.executable, "-m", "firerunner", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr[-3000:]
+    report = json.loads(run.stdout.splitlines()[-1])
+    assert set(report) == KEYS
+    assert report["ok"] is True
+    assert set(report["leftover"]) == LEFTOVER_KEYS
+    assert set(report["leftover"].values()) == {0}
+    assert all(set(job) == JOB_KEYS and set(job["seconds"]) == SECONDS_KEYS for job in report["jobs"])
+    assert {job["nonce"] for job in report["jobs"]} == {report["nonce"]}
+    assert len({job["machine"] for job in report["jobs"]}) == len(report["jobs"]) == 8
+    assert {(job["vcpu"], job["memory_mib"] > 300) for job in report["jobs"]} == {(1, False), (2, True)}
+    assert list(tmp_path.iterdir()) == []
+    assert network_names() == before

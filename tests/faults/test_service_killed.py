@@ -1,0 +1,70 @@
+"""The service is killed in the middle of the demo and started again: no job is lost, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from firerunner.building import build
+from firerunner.demo.play import Play, Result
+from firerunner.demo.stage import IMAGE, Stage, cache_dir, set_up
+from firerunner.demo.verdict import complaints
+from firerunner.images import Recipe, Store
+
+pytestmark = [pytest.mark.vm, pytest.mark.anyio, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+async def store() -> Path:
+    """The store with the demo's image, built if it is not there."""
+    directory = cache_dir() / "images"
+    await build(Recipe(name=IMAGE), Store(directory), None)
+    return directory
+
+
+async def killed_when(stage: Stage, seen: bytes, job_name: str) -> None:
+    """SIGKILL the service as soon as the job's trace holds `seen`."""
+    await stage.gitlab.wait_for(lambda: seen in _trace(stage, job_name), 300)
+    assert stage.service.pid is not None
+    os.kill(stage.service.pid, signal.SIGKILL)
+
+
+def _trace(stage: Stage, job_name: str) -> bytes:
+    return b"".join(bytes(job.trace) for job in stage.gitlab.jobs() if job.name == job_name)
+
+
+async def played(store: Path, restart_after_s: float, seen: bytes, job_name: str) -> Result:
+    async with set_up(store, restart_after_s) as stage:
+        killing = asyncio.create_task(killed_when(stage, seen, job_name))
+        result = await Play(stage, lambda rows: None).run()
+        await killing
+        assert stage.service.restarts >= 1
+        return result
+
+
+def unexcused(result: Result, restart_after_s: float) -> list[str]:
+    """What is wrong beyond times that a service which is not there cannot keep."""
+    said = complaints(result.outcomes, result.observed, result.nonce)
+    return [sentence for sentence in said if restart_after_s < 10 or " took " not in sentence]
+
+
+@pytest.mark.parametrize(
+    ("restart_after_s", "seen", "job_name"),
+    [
+        (0.0, b"nonce=", "build"),
+        (0.0, b"working, second 3", "orphan"),
+        (60.0, b"still here after 1 s", "slow"),
+    ],
+    ids=["at once while build runs", "at once after the VM's death", "after a minute"],
+)
+async def test_every_job_ends_as_it_should(
+    store: Path, restart_after_s: float, seen: bytes, job_name: str
+) -> None:
+    result = await played(store, restart_after_s, seen, job_name)
+
+    assert unexcused(result, restart_after_s) == []
+    assert result.leftovers.none

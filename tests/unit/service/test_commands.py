@@ -1,0 +1,85 @@
+"""The command line as a user meets it: help with an example, clear errors, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+COMMANDS = (
+    "serve", "demo", "doctor", "jobs", "machines", "logs",
+    "image build", "image list", "image inspect", "image prune", "config check", "config show",
+)  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "firerunner", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "TERM": "dumb"},
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    pool = {"name": "small", "runner_token": "glrt-canary", "image": "demo"}
+    path.write_text(
+        yaml.safe_dump(
+            {"gitlab": {"url": "http://127.0.0.1:9"}, "pools": [pool], "state_dir": str(tmp_path / "state")}
+        )
+    )
+    (tmp_path / "state").mkdir()
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    shown = run(*command.split(), "--help")
+
+    assert shown.returncode == 0
+    assert f"Example: firerunner {command}" in " ".join(shown.stdout.split())
+
+
+def test_a_typo_in_the_configuration_is_named_and_exits_with_2(config: Path) -> None:
+    config.write_text(config.read_text().replace("image:", "imgae:"))
+
+    shown = run("config", "check", "--config", str(config))
+
+    assert shown.returncode == 2
+    assert "pools[0].imgae: unknown key; did you mean `image`?" in shown.stderr
+
+
+def test_the_settings_in_force_are_shown_without_secrets(config: Path) -> None:
+    shown = run("config", "show", "--json", "--config", str(config))
+
+    assert json.loads(shown.stdout)["pools"][0]["check_interval"] == 3.0
+    assert "glrt-canary" not in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize("command", ["jobs", "machines"])
+def test_an_empty_ledger_lists_nothing(config: Path, command: str) -> None:
+    shown = run(command, "--json", "--all", "--config", str(config))
+
+    assert json.loads(shown.stdout) == []
+
+
+def test_a_machine_that_nobody_knows_is_named_with_the_remedy(config: Path) -> None:
+    shown = run("logs", "fr-000000000000", "--config", str(config))
+
+    assert shown.returncode == 1
+    assert "there is no machine fr-000000000000. See `firerunner machines --all`" in shown.stderr
+
+
+def test_images_of_an_empty_store(tmp_path: Path) -> None:
+    assert "No images." in run("image", "list", "--store", str(tmp_path)).stdout
+    missing = run("image", "inspect", "demo", "--store", str(tmp_path))
+    assert missing.returncode == 1
+    assert "firerunner image build" in missing.stderr
