@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from firerunner.fakes.gitlab import FakeGitLab, Job
+from firerunner.fakes.gitlab import FakeGitLab, Job, bad_gateway
 
 BINARY = os.environ.get("FIRERUNNER_GITLAB_RUNNER", "")
 pytestmark = [
@@ -115,6 +115,25 @@ async def test_redirects_to_object_storage_are_followed(tmp_path: Path) -> None:
         assert pipeline.status == "success"
         assert gitlab.world.redirected_uploads == 1
         assert gitlab.world.redirected_downloads >= 1
+
+
+async def test_a_gitlab_that_stumbles_loses_no_line_and_no_result(tmp_path: Path) -> None:
+    async with FakeGitLab(tmp_path / "gitlab") as gitlab:
+        gitlab.behaviour.final_update_waits = 1
+        gitlab.misbehave(bad_gateway(".*/jobs/request", times=1))
+        gitlab.misbehave(bad_gateway(".*/trace", times=1))
+        gitlab.misbehave(".*/trace", lose_answer=True, times=1)
+        gitlab.misbehave(r".*/artifacts", method="POST", cut_after_bytes=0, times=1)
+        project = await gitlab.add_project("group/sample", {".gitlab-ci.yml": CI, **README})
+        pipeline = await gitlab.run_pipeline(project, variables={"NONCE": "n-2"})
+
+        async with official_runner(gitlab, gitlab.add_runner(), tmp_path, builds=2) as ended:
+            await ended
+
+        build = gitlab.job("build", pipeline)
+        assert pipeline.status == "success"
+        assert build.trace_checksum_ok
+        assert gitlab.trace(build).count("nonce is n-2") == 1
 
 
 async def test_a_job_fails_with_its_exit_code(tmp_path: Path) -> None:

@@ -30,6 +30,21 @@ async def test_a_missing_token_is_a_bad_request(wire: Wire) -> None:
     assert (answer.status_code, answer.json()) == (400, {"error": "token is missing"})
 
 
+@pytest.mark.parametrize("raw", [b"<html>", b"[1]", b'"x"', b"\xff\xfe"])
+async def test_a_body_that_is_no_object_is_a_bad_request(wire: Wire, raw: bytes) -> None:
+    answer = await wire.client.post(
+        "/jobs/request", content=raw, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "info", [[], "x", 7, None, {"features": []}, {"features": {"x": None}, "version": 3}]
+)
+async def test_strange_info_does_no_harm(gitlab: FakeGitLab, wire: Wire, info: Any) -> None:
+    assert (await wire.ask(gitlab.add_runner(), info=info)).status_code == 204
+
+
 async def test_an_empty_queue_is_204_and_the_mark_changes_with_a_job(gitlab: FakeGitLab, wire: Wire) -> None:
     token = gitlab.add_runner()
     before = (await wire.ask(token)).headers[MARK]

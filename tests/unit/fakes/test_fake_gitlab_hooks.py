@@ -72,6 +72,19 @@ async def test_each_transition_is_told_in_order_but_not_canceling(
     assert inbox.statuses() == ["created", "pending", "running", "canceled"]
 
 
+async def test_skipped_jobs_are_not_told(gitlab: FakeGitLab, inbox: Inbox) -> None:
+    ci = "stages: [one, two]\na: {stage: one, script: [x]}\nb: {stage: two, script: [x]}\n"
+    project = await gitlab.add_project("group/staged", {".gitlab-ci.yml": ci})
+    gitlab.add_hook(project, inbox.url)
+    await gitlab.run_pipeline(project)
+    gitlab.cancel(gitlab.job("a"))
+    skipped = gitlab.job("b").status
+    gitlab.retry(gitlab.job("a"))
+    await gitlab.hooks.idle()
+    assert skipped == "skipped"
+    assert inbox.statuses() == ["created", "created", "pending", "canceled", "created", "pending"]
+
+
 async def test_the_body_has_no_job_tags_and_no_runner_while_pending(
     gitlab: FakeGitLab, wire: Wire, project: Project, inbox: Inbox
 ) -> None:

@@ -81,9 +81,11 @@ async def test_rules_and_knobs_can_be_set_from_outside(tmp_path: Path) -> None:
         await client.patch("/-/fake/behaviour", json={"trace_update_interval_s": 60})
         unknown = await client.patch("/-/fake/behaviour", json={"mood": "bad"})
         bad = await client.post("/-/fake/pipelines", json={"project": "no/such"})
+        typo = await client.post("/-/fake/runners", json={"tag": ["vm"]})
     assert (struck.status_code, spared.status_code) == (503, 401)
     assert gitlab.behaviour.trace_update_interval_s == 60
-    assert (unknown.status_code, bad.status_code) == (400, 404)
+    assert (unknown.status_code, bad.status_code, typo.status_code) == (400, 404, 400)
+    assert "tag" in typo.json()["message"]
 
 
 async def test_control_exists_only_where_asked_for(tmp_path: Path) -> None:

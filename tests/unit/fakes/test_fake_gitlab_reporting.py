@@ -9,6 +9,7 @@ import pytest
 from fake_gitlab_wire import ONE_JOB, Wire
 
 from firerunner.fakes.gitlab import FakeGitLab, HeldClock
+from firerunner.fakes.gitlab.runner_api import final_backoff_s
 
 pytestmark = pytest.mark.anyio
 
@@ -69,8 +70,15 @@ async def test_a_final_update_may_have_to_be_repeated(gitlab: FakeGitLab, wire: 
     first = await wire.put(job, "success", output={"checksum": "crc32:00000000"})
     between = gitlab.job("only").status
     second = await wire.put(job, "success", output={"checksum": "crc32:00000000"})
-    assert (first.status_code, first.headers["X-GitLab-Trace-Update-Interval"]) == (202, "5")
+    assert (first.status_code, first.headers["X-GitLab-Trace-Update-Interval"]) == (202, "1")
     assert (between, second.status_code, gitlab.job("only").status) == ("running", 200, "success")
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "backoff_s"), [(0, 1), (3, 1), (4, 2), (8, 4), (31, 8), (64, 32), (9999, 64)]
+)
+def test_final_updates_are_repeated_ever_more_slowly(waited_s: float, backoff_s: int) -> None:
+    assert final_backoff_s(waited_s) == backoff_s
 
 
 async def test_a_trace_grows_by_patches(

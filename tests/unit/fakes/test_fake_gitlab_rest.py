@@ -144,6 +144,9 @@ async def test_a_runner_is_made_read_changed_and_deleted(gitlab: FakeGitLab, wir
         {"runner_type": "instance_type", "maintenance_note": "x" * 1025},
         {"runner_type": "instance_type", "maximum_timeout": 60},
         {"runner_type": "instance_type", "access_level": "x"},
+        {"runner_type": "instance_type", "maximum_timeout": "long"},
+        {"runner_type": "instance_type", "tag_list": {"a": 1}},
+        {"runner_type": "project_type", "project_id": "x"},
     ],
 )
 async def test_runners_that_are_refused(gitlab: FakeGitLab, wire: Wire, body: dict[str, Any]) -> None:

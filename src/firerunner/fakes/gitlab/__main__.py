@@ -9,7 +9,7 @@ import json
 import signal
 from pathlib import Path
 
-from firerunner.fakes.gitlab.control_api import PREFIX
+from firerunner.fakes.gitlab.control_api import PREFIX, ControlApi
 from firerunner.fakes.gitlab.server import FakeGitLab
 
 STUCK_CHECK_S = 300.0
@@ -20,13 +20,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m firerunner.fakes.gitlab",
         description="A fake GitLab for demos and tests, with control endpoints under /-/fake/.",
-        epilog="example: python -m firerunner.fakes.gitlab --data /tmp/gitlab --external-url http://gitlab.test:PORT",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 for a free one (default)")
     parser.add_argument("--external-url", help="what it calls itself; PORT stands for the port it got")
     parser.add_argument("--data", type=Path, required=True, help="folder for repositories and artifacts")
     asyncio.run(_serve(parser.parse_args()))
+
+
+def _epilog() -> str:
+    lines = [
+        "example: python -m firerunner.fakes.gitlab --data /tmp/gitlab --external-url http://gitlab.test:PORT",
+        "",
+        "control endpoints (no authentication):",
+    ]
+    for route in ControlApi(FakeGitLab(Path())).routes():
+        method = next(iter((route.methods or set()) - {"HEAD"}))
+        about = (route.endpoint.__doc__ or "").partition("\n")[0]
+        lines.append(f"  {method:6} {route.path.replace(':int', ''):36} {about}")
+    return "\n".join(lines)
 
 
 async def _serve(arguments: argparse.Namespace) -> None:

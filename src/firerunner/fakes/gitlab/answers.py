@@ -65,6 +65,19 @@ def required(body: Mapping[str, Any], name: str) -> Any:
     return body[name]
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """A nested object, or an empty one where something else was sent."""
+    return value if isinstance(value, dict) else {}
+
+
+def integer(body: Mapping[str, Any], name: str) -> int:
+    """A parameter that must be a number; raises `Refused` with Grape's 400."""
+    value = str(required(body, name))
+    if not value.removeprefix("-").isdecimal():
+        raise Refused(parameter_error(f"{name} is invalid"))
+    return int(value)
+
+
 def client_address(request: Request) -> str:
     """The peer's address, as GitLab notes it for managers."""
     return request.client.host if request.client else ""

@@ -5,6 +5,9 @@ It has no authentication: it exists only when asked for, for a demo on loopback.
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +28,13 @@ from firerunner.fakes.gitlab.presenters import (
     project_json,
     runner_json,
 )
+from firerunner.fakes.gitlab.repository import GitFailed
 from firerunner.fakes.gitlab.rest_access import not_found
 
 if TYPE_CHECKING:
     from firerunner.fakes.gitlab.server import FakeGitLab
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 PREFIX = "/-/fake"
 WAIT_S = 30.0
@@ -43,24 +49,27 @@ class ControlApi:
 
     def routes(self) -> list[Route]:
         """The routes, from the root."""
-        job = f"{PREFIX}/jobs/{{job_id:int}}"
+        job = "/jobs/{job_id:int}"
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/state", self.state),
+            ("POST", "/projects", self.add_project),
+            ("POST", "/runners", self.add_runner),
+            ("POST", "/hooks", self.add_hook),
+            ("POST", "/hooks/drop", self.drop_hooks),
+            ("POST", "/pipelines", self.run_pipeline),
+            ("GET", "/pipelines/{pipeline_id:int}", self.pipeline),
+            ("GET", job, self.job),
+            ("GET", f"{job}/wait", self.wait),
+            ("POST", f"{job}/cancel", self.cancel),
+            ("POST", f"{job}/retry", self.retry),
+            ("GET", f"{job}/trace", self.trace),
+            ("GET", f"{job}/artifact", self.artifact),
+            ("POST", "/rules", self.misbehave),
+            ("DELETE", "/rules", self.behave),
+            ("PATCH", "/behaviour", self.turn_knobs),
+        ]
         return [
-            Route(f"{PREFIX}/state", self.state, methods=["GET"]),
-            Route(f"{PREFIX}/projects", self.add_project, methods=["POST"]),
-            Route(f"{PREFIX}/runners", self.add_runner, methods=["POST"]),
-            Route(f"{PREFIX}/hooks", self.add_hook, methods=["POST"]),
-            Route(f"{PREFIX}/hooks/drop", self.drop_hooks, methods=["POST"]),
-            Route(f"{PREFIX}/pipelines", self.run_pipeline, methods=["POST"]),
-            Route(f"{PREFIX}/pipelines/{{pipeline_id:int}}", self.pipeline, methods=["GET"]),
-            Route(job, self.job, methods=["GET"]),
-            Route(f"{job}/wait", self.wait, methods=["GET"]),
-            Route(f"{job}/cancel", self.cancel, methods=["POST"]),
-            Route(f"{job}/retry", self.retry, methods=["POST"]),
-            Route(f"{job}/trace", self.trace, methods=["GET"]),
-            Route(f"{job}/artifact", self.artifact, methods=["GET"]),
-            Route(f"{PREFIX}/rules", self.misbehave, methods=["POST"]),
-            Route(f"{PREFIX}/rules", self.behave, methods=["DELETE"]),
-            Route(f"{PREFIX}/behaviour", self.turn_knobs, methods=["PATCH"]),
+            Route(PREFIX + path, _explained(handler), methods=[method]) for method, path, handler in table
         ]
 
     async def state(self, _: Request) -> Response:
@@ -231,6 +240,19 @@ class ControlApi:
             "pending_to_running_s": job.pending_to_running_s,
             "running_to_first_output_s": job.running_to_first_output_s,
         }
+
+
+def _explained(handler: Handler) -> Handler:
+    """Say what was wrong with the parameters, instead of a bare 500."""
+
+    @functools.wraps(handler)
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (TypeError, ValueError, LookupError, OSError, GitFailed, re.error) as error:
+            return JSONResponse({"message": f"{type(error).__name__}: {error}"}, 400)
+
+    return guarded
 
 
 def _last_line(job: Job) -> str:

@@ -56,6 +56,7 @@ class Rule:
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        re.compile(self.path)
         self._random = random.Random(self.seed)
 
     def applies(self, method: str, path: str) -> bool:

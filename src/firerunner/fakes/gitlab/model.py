@@ -187,6 +187,7 @@ class Job:
     handed_out: int = 0
     first_trace_at: float | None = None
     final_updates: int = 0
+    final_since: float | None = None
     trace: bytearray = field(default_factory=bytearray)
     trace_checksum_ok: bool | None = None
     artifacts: dict[str, Artifact] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from firerunner.fakes.gitlab import scheduler
-from firerunner.fakes.gitlab.answers import json_body, message, required
+from firerunner.fakes.gitlab.answers import Refused, json_body, mapping, message, parameter_error, required
 from firerunner.fakes.gitlab.artifacts_api import file_answer
 from firerunner.fakes.gitlab.ci_yaml import CiYamlError
 from firerunner.fakes.gitlab.model import Job, Pipeline
@@ -120,7 +120,7 @@ class JobsApi:
         project = self._access.project(request)
         body = await json_body(request)
         ref = str(required({**request.query_params, **body}, "ref"))
-        variables = {str(item["key"]): str(item["value"]) for item in body.get("variables", [])}
+        variables = _variables(body.get("variables", []))
         try:
             pipeline = await start_pipeline(self._world, project, ref, variables)
         except RefMissing:
@@ -159,6 +159,13 @@ def cancel_all(world: World, pipeline: Pipeline) -> None:
     """Cancel every job of a pipeline, later stages first, so that none of them starts meanwhile."""
     for job in reversed(pipeline.latest()):
         scheduler.cancel(world, job)
+
+
+def _variables(given: Any) -> dict[str, str]:
+    pairs = [mapping(item) for item in given] if isinstance(given, list) else [{}]
+    if not all("key" in pair and "value" in pair for pair in pairs):
+        raise Refused(parameter_error("variables is invalid"))
+    return {str(pair["key"]): str(pair["value"]) for pair in pairs}
 
 
 def _scope(request: Request) -> set[str]:

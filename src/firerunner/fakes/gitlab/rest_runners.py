@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from firerunner.fakes.gitlab.answers import Refused, json_body, parameter_error, required
+from firerunner.fakes.gitlab.answers import Refused, integer, json_body, parameter_error, required
 from firerunner.fakes.gitlab.model import Runner
 from firerunner.fakes.gitlab.pages import listing
 from firerunner.fakes.gitlab.presenters import (
@@ -58,7 +58,7 @@ class RunnersApi:
             return parameter_error("runner_type does not have a valid value")
         if runner_type == "group_type":
             required(body, "group_id")
-        project_id = int(required(body, "project_id")) if runner_type == "project_type" else None
+        project_id = integer(body, "project_id") if runner_type == "project_type" else None
         if project_id is not None and project_id not in self._world.projects:
             raise not_found("Project")
         values = settings_of(body)
@@ -163,14 +163,18 @@ class RunnersApi:
 def settings_of(body: dict[str, Any]) -> dict[str, Any]:
     """A runner's settings as GitLab takes them; raises `Refused` with a 400."""
     tags = body.get("tag_list", [])
+    if not isinstance(tags, str) and not (
+        isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+    ):
+        raise Refused(parameter_error("tag_list is invalid"))
     note = str(body.get("maintenance_note", ""))
-    timeout = body.get("maximum_timeout")
+    timeout = integer(body, "maximum_timeout") if body.get("maximum_timeout") is not None else None
     access = body.get("access_level", "not_protected")
     if access not in ("not_protected", "ref_protected"):
         raise Refused(parameter_error("access_level does not have a valid value"))
     if len(note) > NOTE_LIMIT:
         raise Refused(_invalid("maintenance_note", f"is too long (maximum is {NOTE_LIMIT} characters)"))
-    if timeout is not None and int(timeout) < TIMEOUT_MIN_S:
+    if timeout is not None and timeout < TIMEOUT_MIN_S:
         raise Refused(_invalid("maximum_timeout", "needs to be at least 10 minutes"))
     return {
         "description": str(body.get("description", "")),
@@ -180,7 +184,7 @@ def settings_of(body: dict[str, Any]) -> dict[str, Any]:
         "paused": _bool(body.get("paused", False)),
         "locked": _bool(body.get("locked", False)),
         "protected_only": access == "ref_protected",
-        "maximum_timeout_s": int(timeout) if timeout is not None else None,
+        "maximum_timeout_s": timeout,
     }
 
 

@@ -8,6 +8,7 @@ is Workhorse's long polling.
 from __future__ import annotations
 
 import asyncio
+import math
 import zlib
 from typing import Any
 
@@ -16,7 +17,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from firerunner.fakes.gitlab import scheduler
-from firerunner.fakes.gitlab.answers import Refused, client_address, json_body, message, plain, required
+from firerunner.fakes.gitlab.answers import (
+    Refused,
+    client_address,
+    integer,
+    json_body,
+    mapping,
+    message,
+    plain,
+    required,
+)
 from firerunner.fakes.gitlab.job_payload import payload
 from firerunner.fakes.gitlab.model import ON_RUNNER, Job, Manager, Runner
 from firerunner.fakes.gitlab.world import Ask, World
@@ -24,7 +34,7 @@ from firerunner.fakes.gitlab.world import Ask, World
 LAST_UPDATE = "X-GitLab-Last-Update"
 UPDATE_INTERVAL = "X-GitLab-Trace-Update-Interval"
 LEGACY_SYSTEM_ID = "<legacy>"
-FINAL_BACKOFF_S = 5
+FINAL_BACKOFF_MAX_S = 64
 
 
 class RunnerApi:
@@ -107,13 +117,14 @@ class RunnerApi:
         """200, or 202 while the log is being kept; 400 for an unknown state; 403 once the job is over."""
         body = await json_body(request)
         job = self.job_of(request, str(required(body, "token")))
-        output = body.get("output") or {}
+        output = mapping(body.get("output"))
         checksum = output.get("checksum") or body.get("checksum")
         state = body.get("state")
         if state != "running" and checksum and job.final_updates < self._world.behaviour.final_update_waits:
             job.final_updates += 1
-            scheduler.touch(self._world, job)
-            return plain(202, {"Job-Status": job.status.value, UPDATE_INTERVAL: str(FINAL_BACKOFF_S)})
+            job.final_since = job.final_since or self._world.clock()
+            backoff_s = final_backoff_s(self._world.clock() - job.final_since)
+            return plain(202, {"Job-Status": job.status.value, UPDATE_INTERVAL: str(backoff_s)})
         if state not in ("running", "success", "failed"):
             return plain(400, {"Job-Status": job.status.value})
         if state == "running":
@@ -124,7 +135,8 @@ class RunnerApi:
             if state == "success":
                 scheduler.succeed(self._world, job)
             else:
-                scheduler.drop(self._world, job, body.get("failure_reason"), body.get("exit_code"))
+                exit_code = integer(body, "exit_code") if body.get("exit_code") is not None else None
+                scheduler.drop(self._world, job, body.get("failure_reason"), exit_code)
         return plain(200, {"Job-Status": job.status.value})
 
     async def append_trace(self, request: Request) -> Response:
@@ -169,20 +181,20 @@ class RunnerApi:
     def _manager(self, request: Request, runner: Runner, body: dict[str, Any]) -> Manager:
         system_id = str(body.get("system_id") or LEGACY_SYSTEM_ID)
         manager = self._world.manager_of(runner, system_id, client_address(request))
-        info = body.get("info") or {}
+        info = mapping(body.get("info"))
         for name in ("version", "revision", "platform", "architecture", "executor"):
             if info.get(name):
                 setattr(manager, name, str(info[name]))
         return manager
 
     def _note(self, runner: Runner, manager: Manager, body: dict[str, Any], job: Job | None) -> None:
-        last_update, info = body.get("last_update"), body.get("info")
+        last_update = body.get("last_update")
         self._world.asks.append(
             Ask(
                 runner.id,
                 manager.system_id,
                 str(last_update) if last_update else None,
-                info if isinstance(info, dict) else {},
+                mapping(body.get("info")),
                 self._world.clock(),
                 job.id if job else None,
             )
@@ -220,15 +232,19 @@ class RunnerApi:
         self._world.changes.ring()
 
 
+def final_backoff_s(waited_s: float) -> int:
+    """When to repeat a final update: half the time waited, in powers of two (Rails `runner/backoff.rb`)."""
+    slot = max(0, math.frexp(waited_s)[1] - 2)
+    return int(min(FINAL_BACKOFF_MAX_S, 2**slot))
+
+
 def crc32(data: bytes | bytearray) -> str:
     """The checksum of a log as gitlab-runner's `helpers/trace/buffer.go` writes it."""
     return f"crc32:{zlib.crc32(data):08x}"
 
 
 def _features(body: dict[str, Any]) -> dict[str, Any]:
-    info = body.get("info") or {}
-    features = info.get("features") or {}
-    return features if isinstance(features, dict) else {}
+    return mapping(mapping(body.get("info")).get("features"))
 
 
 def _leading_int(content_range: str) -> int:

@@ -15,7 +15,8 @@ class Behaviour:
     """How long an ask with a current `last_update` is held. Off by default, as on a self-managed GitLab."""
 
     trace_update_interval_s: int = 3
-    """`X-GitLab-Trace-Update-Interval` of trace answers."""
+    """`X-GitLab-Trace-Update-Interval` of trace answers. A real GitLab says 3 only while someone looks at the
+    log, and 60 otherwise (Rails `lib/gitlab/ci/trace.rb`)."""
 
     trace_limit_bytes: int = 100 * MIB
     """A longer log fails the job with `trace_size_exceeded` (Rails `ci_jobs_trace_size_limit`)."""

@@ -28,8 +28,9 @@ FAILURES_BEFORE_OFF = 4
 FAILURES_BEFORE_END = 40
 OFF_S = 60.0
 OFF_MAX_S = 86_400.0
-SILENT = frozenset({JobStatus.CANCELING})
-"""Transitions without a hook: Rails fires them on created, pending, running and the final ones."""
+SILENT = frozenset({JobStatus.CANCELING, JobStatus.SKIPPED})
+"""Transitions without a hook: Rails (`app/models/ci/build.rb`) sends one when a job is made, and when it
+becomes pending, running, success, failed or canceled."""
 
 
 @dataclass(slots=True)
@@ -95,7 +96,8 @@ class WebHooks:
             await self._client.aclose()
 
     def _job_changed(self, job: Job) -> None:
-        if job.status in SILENT:
+        reset = job.status is JobStatus.CREATED and len(job.timeline) > 1
+        if job.status in SILENT or reset:
             return
         for hook in self._world.hooks.values():
             if hook.project_id != job.project.id:
