@@ -48,10 +48,12 @@ class Relay:
         for number, (sock, listener) in enumerate(zip(listening, listeners, strict=True)):
             self._start(self._accept(sock, listener, egress if number else gate))
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Cut everything: the machine has ended."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

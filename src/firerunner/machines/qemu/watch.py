@@ -62,7 +62,7 @@ class _Watch:
         await ended.wait()
         _, status = os.waitpid(self._vmm.pid, 0)  # noqa: ASYNC222  # it has ended
         await control
-        self._relay.close()
+        await self._relay.aclose()
         for fd, take in ((self._vmm.console, self._console.write), (self._vmm.stderr, self._keep_stderr)):
             loop.remove_reader(fd)
             while _read_some(fd, take):
