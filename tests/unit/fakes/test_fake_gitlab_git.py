@@ -135,6 +135,34 @@ async def test_a_public_project_is_cloned_by_anyone(gitlab: FakeGitLab, tmp_path
     assert await git(tmp_path, "clone", f"{gitlab.url}/group/public.git", "clone") == 0
 
 
+async def test_a_folder_becomes_a_repository(gitlab: FakeGitLab, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "a dir").mkdir(parents=True)
+    (source / ".git").mkdir()
+    (source / ".git" / "config").write_text("not ours")
+    (source / "a dir" / 'odd "name"').write_bytes(b"\x00\xff")
+    (source / "run.sh").write_text("#!/bin/sh\n")
+    (source / "run.sh").chmod(0o755)
+    (source / "link").symlink_to("run.sh")
+    await gitlab.add_project("group/folder", source, private=False)
+    await git(tmp_path, "clone", f"{gitlab.url}/group/folder.git", "clone")
+    clone = tmp_path / "clone"
+    assert (clone / "a dir" / 'odd "name"').read_bytes() == b"\x00\xff"
+    assert os.access(clone / "run.sh", os.X_OK)
+    assert str((clone / "link").readlink()) == "run.sh"
+    assert "not ours" not in (clone / ".git" / "config").read_text()
+
+
+async def test_a_commit_replaces_the_files_and_has_a_parent(gitlab: FakeGitLab, wire: Wire) -> None:
+    ci = "a: {script: [x]}\n"
+    project = await gitlab.add_project("group/moving", {".gitlab-ci.yml": ci, "old": "x"})
+    first = await gitlab.run_pipeline(project)
+    sha = await gitlab.commit(project, {".gitlab-ci.yml": ci}, message="Second\n\nwith more")
+    second = await gitlab.run_pipeline(project)
+    assert (second.sha, second.before_sha, first.before_sha) == (sha, first.sha, "0" * 40)
+    assert second.message == "Second\n\nwith more\n"
+
+
 async def test_equal_files_make_equal_commits(gitlab: FakeGitLab) -> None:
     projects = [
         await gitlab.add_project(f"group/{name}", {".gitlab-ci.yml": "a: {script: [x]}\n"}) for name in "ab"

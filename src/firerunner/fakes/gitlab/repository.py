@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 AUTHOR_NAME = "Sample Author"
 AUTHOR_EMAIL = "author@example.com"
 COMMIT_DATE = "2026-01-02T03:04:05+00:00"
+COMMIT_EPOCH = 1767323045
 BLANK_SHA = "0" * 40
 
 
@@ -48,60 +47,48 @@ def environment() -> dict[str, str]:
     }
 
 
-async def git(*arguments: str | Path, cwd: Path) -> str:
-    """Run git and return what it printed. Raises `GitFailed`."""
+async def git(*arguments: str | Path, cwd: Path, feed: bytes | None = None) -> str:
+    """Run git, give it `feed` to read, and return what it printed. Raises `GitFailed`."""
     process = await asyncio.create_subprocess_exec(
         "git",
         *map(str, arguments),
         cwd=cwd,
         env=environment(),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if feed is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await process.communicate(feed)
     if process.returncode:
-        raise GitFailed(
-            f"git {arguments[0]} ended with {process.returncode}: {err.decode(errors='replace').strip()}"
-        )
+        said = err.decode(errors="replace").strip()
+        raise GitFailed(f"git {arguments[0]} ended with {process.returncode}: {said}")
     return out.decode()
 
 
 async def create(repository: Path, branch: str) -> None:
     """Make an empty bare repository that may be fetched shallowly and by any commit, as GitLab allows."""
     await asyncio.to_thread(repository.mkdir, parents=True)
-    await git("init", "-q", "--bare", f"--initial-branch={branch}", ".", cwd=repository)
-    await git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
-    await git("config", "http.receivepack", "true", cwd=repository)
+    await git("init", "-q", "--bare", "--template=", f"--initial-branch={branch}", ".", cwd=repository)
+    with (repository / "config").open("a") as config:
+        config.write("[uploadpack]\n\tallowAnySHA1InWant = true\n[http]\n\treceivepack = true\n")
 
 
 async def commit(
     repository: Path, branch: str, source: Mapping[str, str | bytes] | Path, message: str
 ) -> str:
     """Replace the branch's whole content by these files (or this folder's) in one commit; returns its SHA."""
-    with tempfile.TemporaryDirectory(prefix="fake-gitlab-") as folder:
-        tree = Path(folder) / "tree"
-        _write(source, tree)
-        shutil.rmtree(tree / ".git", ignore_errors=True)
-        common = (f"--git-dir={repository}", f"--work-tree={tree}")
-        index = repository / "index"
-        index.unlink(missing_ok=True)
-        await git(*common, "add", "-A", "-f", ".", cwd=tree)
-        parents = await parent_arguments(repository, branch)
-        written = (await git(*common, "write-tree", cwd=tree)).strip()
-        sha = (await git(*common, "commit-tree", written, *parents, "-m", message, cwd=tree)).strip()
-        index.unlink(missing_ok=True)
-    await git("update-ref", f"refs/heads/{branch}", sha, cwd=repository)
-    return sha
-
-
-async def parent_arguments(repository: Path, branch: str) -> tuple[str, ...]:
-    """`-p SHA` of the branch's head; nothing for a new branch."""
-    try:
-        head = await git("rev-parse", "--verify", "-q", f"refs/heads/{branch}", cwd=repository)
-    except GitFailed:
-        return ()
-    return ("-p", head.strip())
+    files = await asyncio.to_thread(lambda: list(_files(source)))
+    known = await git("for-each-ref", "--format=%(refname)", f"refs/heads/{branch}", cwd=repository)
+    author = f"{AUTHOR_NAME} <{AUTHOR_EMAIL}> {COMMIT_EPOCH} +0000"
+    stream = [
+        f"commit refs/heads/{branch}\nmark :1\nauthor {author}\ncommitter {author}\n".encode(),
+        _data(f"{message}\n".encode()),
+        f"from refs/heads/{branch}^0\n".encode() if known.strip() else b"",
+        b"deleteall\n",
+        *(f"M {mode} inline {_quoted(name)}\n".encode() + _data(content) for name, mode, content in files),
+        b"get-mark :1\ndone\n",
+    ]
+    return (await git("fast-import", "--quiet", "--done", cwd=repository, feed=b"".join(stream))).strip()
 
 
 async def look_up(repository: Path, ref: str) -> Commit | None:
@@ -129,14 +116,29 @@ async def keep(repository: Path, pipeline_id: int, sha: str) -> None:
     await git("update-ref", f"refs/pipelines/{pipeline_id}", sha, cwd=repository)
 
 
-def _write(source: Mapping[str, str | bytes] | Path, tree: Path) -> None:
-    if isinstance(source, Path):
-        shutil.copytree(source, tree, symlinks=True)
+def _files(source: Mapping[str, str | bytes] | Path) -> Iterator[tuple[str, str, bytes]]:
+    """Name, git's mode and content of each file; a `.git` folder is left out."""
+    if not isinstance(source, Path):
+        for name, content in source.items():
+            raw = content.encode() if isinstance(content, str) else content
+            yield name, "100755" if raw.startswith(b"#!") else "100644", raw
         return
-    tree.mkdir()
-    for name, content in source.items():
-        file = tree / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-        if isinstance(content, str) and content.startswith("#!"):
-            file.chmod(0o755)
+    if not source.is_dir():
+        raise NotADirectoryError(f"{source} is not a folder")
+    for path in sorted(source.rglob("*")):
+        below = path.relative_to(source)
+        if below.parts[0] == ".git":
+            continue
+        if path.is_symlink():
+            yield str(below), "120000", os.fsencode(path.readlink())
+        elif path.is_file():
+            yield str(below), "100755" if os.access(path, os.X_OK) else "100644", path.read_bytes()
+
+
+def _data(content: bytes) -> bytes:
+    return b"data %d\n%b\n" % (len(content), content)
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
