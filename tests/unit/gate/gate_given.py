@@ -144,7 +144,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         made: Any = config.http_protocol_class
         return made(config=config, server_state=state, app_state={})  # type: ignore[no-any-return]
 
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     server = await asyncio.get_running_loop().create_server(protocol, sock=listener)
     try:

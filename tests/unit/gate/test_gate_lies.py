@@ -112,6 +112,18 @@ async def test_header_and_body_must_name_the_same_credential(world: World) -> No
     assert (response.status_code, response.json()["kind"]) == (403, "wrong_credential")
 
 
+async def test_a_machine_that_is_not_wanted_any_more_is_not_let_boot(world: World) -> None:
+    await machine_in(world.ledger, MachineState.BOOTING)
+    await world.ledger.move_machine(A, MachineState.RETIRING)
+
+    response = await world.guest().booted()
+
+    machine = await world.ledger.machine(A)
+    assert response.status_code == 410
+    assert machine is not None
+    assert (machine.state, machine.boots) == (MachineState.RETIRING, 0)
+
+
 async def test_a_job_call_before_the_delivery_is_refused(world: World) -> None:
     guest = await world.assigned()
 
