@@ -22,6 +22,7 @@ async def relaying(port: int) -> AsyncIterator[int]:
     """A relay to a port of loopback; gives the port of the guest's side."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # what the kernel takes hides nothing
     it = relay.Relay([listening], [Listener("10.0.2.2", 80, "127.0.0.1", port)])
     try:
         yield listening.getsockname()[1]
@@ -63,6 +64,29 @@ async def talk(port: int, words: bytes) -> bytes:
 async def test_each_direction_ends_by_itself() -> None:
     async with serving(echo_at_the_end) as outside, relaying(outside) as inside:
         assert await talk(inside, b"hello") == b"hello"
+
+
+async def test_the_last_bytes_reach_a_slow_reader_though_both_sides_have_finished() -> None:
+    answer = bytes(1 << 20)
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.write(answer)
+        writer.close()
+
+    async with serving(send) as outside, relaying(outside) as inside:
+        with socket.socket() as guest:
+            guest.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            guest.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(guest, ("127.0.0.1", inside))
+            guest.shutdown(socket.SHUT_WR)
+
+            got = 0
+            while data := await loop.sock_recv(guest, 1 << 20):
+                got += len(data)
+
+    assert got == len(answer)
 
 
 async def test_many_connections_at_once_do_not_mix() -> None:

@@ -9,6 +9,7 @@ of the controller goes unnoticed in the guest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Coroutine
@@ -76,23 +77,30 @@ class Relay:
 
 async def carry(guest: socket.socket, listener: Listener) -> None:
     """One connection of the guest, from accept to the end."""
-    with guest:
+    with contextlib.ExitStack() as undo:
+        undo.callback(guest.close)
         outer = await _connect(guest, listener)
         if outer is None:
             return
+        undo.callback(outer[1].close)
         inner = await asyncio.open_connection(sock=guest)
-        for _, writer in (inner, outer):
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_pump(inner[0], outer[1]))
-                both.create_task(_pump(outer[0], inner[1]))
-        except* OSError:
-            for _, writer in (inner, outer):
-                _reset(writer)
-        finally:
-            for _, writer in (inner, outer):
-                writer.close()
+        undo.pop_all()
+    writers = (inner[1], outer[1])
+    for writer in writers:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pump(inner[0], outer[1]))
+            both.create_task(_pump(outer[0], inner[1]))
+    except* OSError:
+        for writer in writers:
+            _reset(writer)
+    finally:
+        for writer in writers:
+            writer.close()
+    for writer in writers:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()  # what is still in its buffer goes out first
 
 
 async def _connect(guest: socket.socket, listener: Listener) -> Stream | None:
