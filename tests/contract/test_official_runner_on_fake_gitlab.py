@@ -61,7 +61,7 @@ async def official_runner(
 ) -> AsyncIterator[asyncio.Task[int]]:
     """`gitlab-runner run-single` on this machine; ended with its children when the block ends."""
     process = await asyncio.create_subprocess_exec(
-        BINARY, "run-single", "--url", gitlab.url, "--executor", "shell", "--shell", "bash",
+        Path(BINARY).resolve(), "run-single", "--url", gitlab.url, "--executor", "shell", "--shell", "bash",
         "--builds-dir", str(folder / "builds"), "--cache-dir", str(folder / "cache"),
         "--max-builds", str(builds), "--wait-timeout", "60",
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "CI_SERVER_TOKEN": token}, cwd=folder,

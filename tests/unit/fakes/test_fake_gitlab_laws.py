@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from firerunner.fakes.gitlab import Behaviour, HeldClock, scheduler
 from firerunner.fakes.gitlab.ci_yaml import CiFile, JobSpec, RetrySpec
-from firerunner.fakes.gitlab.model import FINISHED, Job, JobStatus, Pipeline, Project
+from firerunner.fakes.gitlab.model import FINISHED, ON_RUNNER, Job, JobStatus, Pipeline, Project
 from firerunner.fakes.gitlab.world import World
 
 STAGES = ("one", "two", "three")
@@ -55,7 +55,7 @@ def play(world: World, step: tuple[str, int, bool]) -> None:
     verb, pick, flag = step
     jobs = list(world.jobs.values())
     job = jobs[pick % len(jobs)]
-    on_runner = job.status in scheduler.ON_RUNNER
+    on_runner = job.status in ON_RUNNER
     runner = next(iter(world.runners.values()))
     manager = world.manager_of(runner, f"fr-{pick}", "")
     acts: dict[str, Any] = {

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from firerunner.fakes.gitlab.clock import iso
+from firerunner.fakes.gitlab.matching import dependencies_of
 from firerunner.fakes.gitlab.model import Job, JobStatus
 from firerunner.fakes.gitlab.repository import AUTHOR_EMAIL, AUTHOR_NAME, COMMIT_DATE
-from firerunner.fakes.gitlab.scheduler import FAILURE_REASONS, dependencies_of
+from firerunner.fakes.gitlab.scheduler import FAILURE_REASONS
 from firerunner.fakes.gitlab.world import World
 
 JOB_USER = "gitlab-ci-token"

@@ -8,10 +8,17 @@ Follows Rails' state machine (`app/models/commit_status.rb`): `drop` and `succes
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from typing import Any
 
 from firerunner.fakes.gitlab.ci_yaml import CiFile, JobSpec
+from firerunner.fakes.gitlab.matching import (
+    effective_timeout_s,
+    matches,
+    missing_dependency,
+    missing_feature,
+    queue,
+    takeable,
+)
 from firerunner.fakes.gitlab.model import (
     FINISHED,
     ON_RUNNER,
@@ -111,38 +118,13 @@ def enqueue(world: World, job: Job) -> None:
     world.changes.ring()
 
 
-def matches(runner: Runner, job: Job) -> bool:
-    """Whether this runner may take this job, paused or not."""
-    tags = set(job.spec.tags)
-    return (
-        (tags <= runner.tags)
-        and (bool(tags) or runner.run_untagged)
-        and (not runner.protected_only or job.pipeline.ref in job.project.protected_refs)
-        and (runner.project_id is None or runner.project_id == job.project.id)
-    )
-
-
-def missing_feature(job: Job, features: dict[str, Any]) -> str | None:
-    """The first feature that the job needs and the runner lacks (Rails `Ci::Build::RUNNER_FEATURES`).
-
-    Only those that a file of our subset can ask for; the others are for merge requests, releases and secrets.
-    """
-    artifacts = job.spec.artifacts
-    needed = {
-        "upload_multiple_artifacts": bool(artifacts and artifacts.reports),
-        "artifacts_exclude": bool(artifacts and artifacts.exclude),
-        "return_exit_code": bool(job.spec.allowed_exit_codes),
-    }
-    return next((name for name, wanted in needed.items() if wanted and not features.get(name)), None)
-
-
 def hand_out(world: World, runner: Runner, manager: Manager, features: dict[str, Any]) -> Job | None:
     """Give the first job in the queue that matches to this runner. Without an await in it, hence atomic."""
-    for job in _queue(world, runner):
+    for job in queue(world, runner):
         if not matches(runner, job):
             continue
         job.runner = runner
-        if _missing_dependency(job):
+        if missing_dependency(job):
             drop(world, job, "missing_dependency_failure")
             continue
         if missing_feature(job, features):
@@ -150,7 +132,7 @@ def hand_out(world: World, runner: Runner, manager: Manager, features: dict[str,
             continue
         job.manager = manager
         job.cancel_gracefully = bool(features.get("cancel_gracefully"))
-        job.timeout_s = _timeout_s(job, runner)
+        job.timeout_s = effective_timeout_s(job, runner)
         job.started_at = world.clock()
         job.handed_out += 1
         _set(world, job, JobStatus.RUNNING)
@@ -229,7 +211,7 @@ def drop_stuck(world: World) -> list[Job]:
         for job in list(world.jobs.values())
         if (job.status in ON_RUNNER and now - job.updated_at > HOUR_S)
         or (job.status is JobStatus.PENDING and now - job.updated_at > DAY_S)
-        or (job.status is JobStatus.PENDING and now - job.updated_at > HOUR_S and not _takeable(world, job))
+        or (job.status is JobStatus.PENDING and now - job.updated_at > HOUR_S and not takeable(world, job))
     ]
     for job in stuck:
         drop(world, job, "stuck_or_timeout_failure")
@@ -242,46 +224,12 @@ def touch(world: World, job: Job) -> None:
         job.updated_at = world.clock()
 
 
-def dependencies_of(job: Job) -> list[Job]:
-    """The jobs of earlier stages whose artifacts this one downloads."""
-    earlier = [other for other in job.pipeline.latest() if other.stage_index < job.stage_index]
-    wanted = job.spec.dependencies
-    if wanted is None:
-        return earlier
-    return [other for other in earlier if other.name in wanted or other.name.partition(" ")[0] in wanted]
-
-
-def _queue(world: World, runner: Runner) -> list[Job]:
-    """Pending jobs, oldest first; for instance runners, projects with the fewest running jobs go first."""
-    pending = [job for job in world.jobs.values() if job.status is JobStatus.PENDING]
-    if runner.runner_type != "instance_type":
-        return sorted(pending, key=lambda job: job.id)
-    running = Counter(job.project.id for job in world.jobs.values() if job.status is JobStatus.RUNNING)
-    return sorted(pending, key=lambda job: (running[job.project.id], job.id))
-
-
-def _takeable(world: World, job: Job) -> bool:
-    return any(matches(runner, job) and not runner.paused for runner in world.runners.values())
-
-
-def _missing_dependency(job: Job) -> bool:
-    """An explicit dependency that has not succeeded: its artifacts cannot be there."""
-    return job.spec.dependencies is not None and any(
-        not other.finished or (other.status is JobStatus.SKIPPED) for other in dependencies_of(job)
-    )
-
-
 def _auto_retry(job: Job) -> bool:
     reason = job.failure_reason or "unknown_failure"
     retries = retries_of(job)
     if reason == "scheduler_failure" and not job.spec.retry.max:
         return retries < SCHEDULER_RETRIES
     return job.spec.retry.covers(reason, retries)
-
-
-def _timeout_s(job: Job, runner: Runner) -> int:
-    own = job.spec.timeout_s or job.project.timeout_s
-    return min(own, runner.maximum_timeout_s or own)
 
 
 def _add_job(world: World, pipeline: Pipeline, spec: JobSpec) -> Job:
