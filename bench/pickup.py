@@ -15,9 +15,9 @@ from bench.bare import bare_machine
 from bench.rows import Row
 from firerunner.building import build
 from firerunner.cli.output import errors, reported
-from firerunner.demo.stage import GITLAB_NAME, IMAGE, Stage, cache_dir, set_up
+from firerunner.demo.stage import GITLAB_NAME, Stage, cache_dir, demo_recipe, set_up
 from firerunner.fakes.gitlab.model import Job, Project
-from firerunner.images import Image, Recipe, Store
+from firerunner.images import Image, Store
 from firerunner.ledger import JobState
 from firerunner.machines.qemu.tsc import measure_tsc_khz
 
@@ -45,12 +45,12 @@ async def measure() -> list[Row]:
     """Alternate the two, `ROUNDS` times each."""
     store = cache_dir() / "images"
     with reported() as progress:
-        image = await build(Recipe(name=IMAGE), Store(store), None, progress=progress)
+        image = await build(demo_recipe(None), Store(store), progress=progress)
     khz = measure_tsc_khz()
     ours: list[float] = []
     floor: list[float] = []
     split: dict[str, list[float]] = {state: [] for state, _ in STEPS}
-    async with set_up(store) as stage:
+    async with set_up(store, image.manifest.digest) as stage:
         project = await _project(stage, "small")
         bare_project = await _project(stage, "floor", hook=False)
         token = stage.gitlab.add_runner(["floor"], run_untagged=False)

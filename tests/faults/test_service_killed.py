@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from firerunner.building import build
 from firerunner.demo.play import Play, Result
-from firerunner.demo.stage import IMAGE, Stage, cache_dir, set_up
+from firerunner.demo.stage import Stage, cache_dir, demo_recipe, set_up
 from firerunner.demo.verdict import complaints
-from firerunner.images import Recipe, Store
+from firerunner.images import Image, Store
 
 pytestmark = [pytest.mark.vm, pytest.mark.anyio, pytest.mark.timeout(900)]
 
+STORE = cache_dir() / "images"
+
 
 @pytest.fixture
-async def store() -> Path:
-    """The store with the demo's image, built if it is not there."""
-    directory = cache_dir() / "images"
-    await build(Recipe(name=IMAGE), Store(directory), None)
-    return directory
+async def image() -> Image:
+    """The demo's image, built if it is not there."""
+    return await build(demo_recipe(None), Store(STORE))
 
 
 async def killed_when(stage: Stage, seen: bytes, job_name: str) -> None:
@@ -37,8 +36,8 @@ def _trace(stage: Stage, job_name: str) -> bytes:
     return b"".join(bytes(job.trace) for job in stage.gitlab.jobs() if job.name == job_name)
 
 
-async def played(store: Path, restart_after_s: float, seen: bytes, job_name: str) -> Result:
-    async with set_up(store, restart_after_s) as stage:
+async def played(image: Image, restart_after_s: float, seen: bytes, job_name: str) -> Result:
+    async with set_up(STORE, image.manifest.digest, restart_after_s) as stage:
         killing = asyncio.create_task(killed_when(stage, seen, job_name))
         result = await Play(stage, lambda rows: None).run()
         await killing
@@ -62,9 +61,9 @@ def unexcused(result: Result, restart_after_s: float) -> list[str]:
     ids=["at once while build runs", "at once after the VM's death", "after a minute"],
 )
 async def test_every_job_ends_as_it_should(
-    store: Path, restart_after_s: float, seen: bytes, job_name: str
+    image: Image, restart_after_s: float, seen: bytes, job_name: str
 ) -> None:
-    result = await played(store, restart_after_s, seen, job_name)
+    result = await played(image, restart_after_s, seen, job_name)
 
     assert unexcused(result, restart_after_s) == []
     assert result.leftovers.none

@@ -15,10 +15,10 @@ from rich.live import Live
 from firerunner.building import build
 from firerunner.cli.output import errors, out, print_table, reported
 from firerunner.demo.play import Play, Result
-from firerunner.demo.stage import IMAGE, RESTART_S, Stage, cache_dir, set_up
+from firerunner.demo.stage import RESTART_S, Stage, cache_dir, demo_recipe, set_up
 from firerunner.demo.verdict import complaints
 from firerunner.demo.watch import Changes, Row, table
-from firerunner.images import Image, Recipe, Store
+from firerunner.images import Image, Store
 from firerunner.telemetry import configure_logs
 
 
@@ -61,10 +61,10 @@ async def _demo(runner_binary: Path | None, restart_after: float) -> tuple[Image
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     store = cache_dir() / "images"
     with reported() as progress:
-        image = await build(Recipe(name=IMAGE), Store(store), runner_binary, progress=progress)
+        image = await build(demo_recipe(runner_binary), Store(store), runner_binary, progress=progress)
     runner = image.manifest.runner
     errors.print(f"image {image.manifest.digest[:12]}: {runner.kind} gitlab-runner {runner.version}")
-    async with set_up(store, restart_after) as stage:
+    async with set_up(store, image.manifest.digest, restart_after) as stage:
         errors.print(f"GitLab (a faithful fake) listens at {stage.gitlab.url}")
         errors.print(f"FireRunner by hand: {' '.join(stage.service.command)}", soft_wrap=True)
         return image, await _play(stage)
@@ -101,7 +101,9 @@ def _show(result: Result, wrong: list[str]) -> None:
             for outcome in result.outcomes
         ],
     )
-    out.print("running: seconds from pending to running; output: from there to the first line; total: to the end.")
+    out.print(
+        "running: seconds from pending to running; output: from there to the first line; total: to the end."
+    )
     for sentence in wrong:
         errors.print(f"not as it should be: {sentence}", style="red", markup=False)
     if not wrong:

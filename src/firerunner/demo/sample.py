@@ -10,7 +10,7 @@ from typing import Final
 PROJECT: Final = "demo/sample"
 
 _FACTS = re.compile(r"guest_kernel=(?P<guest_kernel>\S+) vcpu=(?P<vcpu>\d+) memory_mib=(?P<memory_mib>\d+)")
-_IDENTITY = re.compile(r"^machine=(?P<machine>\S+) nonce=(?P<nonce>\S+)", re.MULTILINE)
+_IDENTITY = re.compile(r"machine=(?P<machine>fr-\w+) nonce=(?P<nonce>\w+)")
 
 
 @dataclass(frozen=True, slots=True)

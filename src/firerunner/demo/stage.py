@@ -25,11 +25,12 @@ from firerunner.demo.leftovers import processes_of
 from firerunner.demo.sample import POOLS, PROJECT, project_files
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Project
+from firerunner.images import Recipe
+from firerunner.images.runner_binary import ENVIRONMENT_VARIABLE
 from firerunner.ledger import Ledger
 from firerunner.settings import Settings, load_settings
 
 GITLAB_NAME = "gitlab.test"
-IMAGE = "demo"
 RESTART_S = 1.0
 FINISH_S = 120.0
 POLL_S = 0.1
@@ -40,6 +41,12 @@ def cache_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/cache/firerunner")
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firerunner"
+
+
+def demo_recipe(runner_binary: Path | None) -> Recipe:
+    """What the demo's machines boot from; one image for each kind of runner, so that both are kept."""
+    given = runner_binary or os.environ.get(ENVIRONMENT_VARIABLE)
+    return Recipe(name="demo-official" if given else "demo")
 
 
 @dataclass(slots=True)
@@ -112,19 +119,19 @@ class Supervisor:
 
 
 @contextlib.asynccontextmanager
-async def set_up(store: Path, restart_after_s: float = RESTART_S) -> AsyncIterator[Stage]:
-    """Build the stage with images from `store`; take all of it away afterwards, whatever happens."""
+async def set_up(store: Path, image: str, restart_after_s: float = RESTART_S) -> AsyncIterator[Stage]:
+    """Build the stage with an image from `store`; take all of it away afterwards, whatever happens."""
     directory = Path(tempfile.mkdtemp(prefix="firerunner-demo-"))
     directory.chmod(0o711)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            yield await _build(directory, store, restart_after_s, stack)
+            yield await _build(directory, store, image, restart_after_s, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _build(
-    directory: Path, store: Path, restart_after_s: float, stack: contextlib.AsyncExitStack
+    directory: Path, store: Path, image: str, restart_after_s: float, stack: contextlib.AsyncExitStack
 ) -> Stage:
     gitlab = await stack.enter_async_context(
         FakeGitLab(directory / "gitlab", external_url=f"http://{GITLAB_NAME}:PORT")
@@ -138,7 +145,7 @@ async def _build(
             "runner_token": gitlab.add_runner(
                 [pool.name], run_untagged=False, description=f"pool {pool.name}"
             ),
-            "image": IMAGE,
+            "image": image,
             "vcpu": pool.vcpu,
             "memory_mib": pool.memory_mib,
             "disk_mib": 1024,

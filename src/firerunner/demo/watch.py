@@ -13,6 +13,9 @@ from rich.text import Text
 from firerunner.fakes.gitlab.model import Job
 from firerunner.ledger import JobRecord, MachineRecord
 
+_TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z \d\d[OE]\+? ?")
+"""What gitlab-runner puts before each line (gitlab-runner FF_TIMESTAMPS, on by default)."""
+
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|section_(?:start|end):\d+:\S*|[\x00-\x08\x0b-\x1f]")
 _STYLES = {"success": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
 
@@ -49,7 +52,8 @@ def row(job: Job, record: JobRecord | None, machine: MachineRecord | None, now: 
 
 def last_line(trace: str) -> str:
     """The last line of a trace with something in it, without colours and section marks."""
-    lines = [_CONTROL.sub("", line).strip() for line in trace.replace("\r", "\n").split("\n")]
+    raw = (_TIMESTAMP.sub("", line) for line in trace.replace("\r", "\n").split("\n"))
+    lines = [_CONTROL.sub("", line).strip() for line in raw]
     return next((line for line in reversed(lines) if line), "")
 
 

@@ -85,6 +85,13 @@ def test_the_trace_of_the_sample_is_read() -> None:
     assert read_trace("nothing of it") == GuestFacts()
 
 
+def test_the_trace_of_the_official_runner_has_timestamps() -> None:
+    trace = "2026-11-24T07:18:30.123456Z 01O machine=fr-0123456789ab nonce=cafe\n"
+
+    assert read_trace(trace).nonce == "cafe"
+    assert last_line(trace) == "machine=fr-0123456789ab nonce=cafe"
+
+
 def test_the_sample_is_a_pipeline_with_just_the_expected_jobs() -> None:
     ci = parse(project_files()[".gitlab-ci.yml"])
 
