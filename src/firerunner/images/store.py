@@ -130,8 +130,9 @@ class Store:
         Call it within `stage`. The directory is moved, not copied; it must hold the image's files only.
         """
         sealed = manifest.sealed()
-        for name in ImageFile:
+        for name, facts in sealed.files.items():
             (files / name).chmod(0o644)
+            _check(files / name, facts)
         (files / _MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n")
         files.chmod(0o755)
         target = self._directory / sealed.digest
@@ -139,6 +140,7 @@ class Store:
             shutil.rmtree(target)
         _flush(files)
         files.rename(target)
+        self._remember(target, {name: self._stamp(target / name) for name in sealed.files})
         self._point(sealed.name, sealed.digest)
         return self.resolve(sealed.digest)
 
