@@ -7,117 +7,27 @@ import json
 import zipfile
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from gate_given import A, Guest, machine_in, serving, usual_facts
+from gate_given import A, Guest
+from gate_stage import INFO, Stage, staged
 
-from firerunner.fakes.gitlab import FakeGitLab, Job
-from firerunner.gate import Gate, GateEvent, JobFinal, JobGone, create_gate
-from firerunner.gitlab import (
-    AskedJob,
-    AskedNothing,
-    JobClient,
-    ManagerRemoval,
-    Refused,
-    RunnerClient,
-    RunnersClient,
-    new_http,
-    parse_answer,
-)
+from firerunner.fakes.gitlab import Job
+from firerunner.gate import JobFinal, JobGone
+from firerunner.gitlab import AskedJob, AskedNothing, ManagerRemoval, Refused, salvage
 from firerunner.gitlab.runners import LEGACY_SYSTEM_ID
-from firerunner.ledger import JobState, Keyring, Ledger, MachineState, NewJob
+from firerunner.ledger import JobState
 
 pytestmark = pytest.mark.anyio
-
-CI = """
-stages: [build, test]
-build: {stage: build, script: [make], artifacts: {paths: [out]}}
-test: {stage: test, script: [check]}
-"""
-FEATURES = (
-    "variables artifacts upload_multiple_artifacts upload_raw_artifacts multi_build_steps return_exit_code "
-    "cancel_gracefully cancelable two_phase_job_commit refspecs masking raw_variables trace_checksum "
-    "trace_size trace_reset"
-)
-INFO: dict[str, Any] = {
-    "name": "gitlab-runner",
-    "version": "19.4.0",
-    "executor": "shell",
-    "features": dict.fromkeys(FEATURES.split(), True),
-}
-
-
-@dataclass
-class Stage:
-    """GitLab, FireRunner's GitLab side and gate, and no machine but the test itself."""
-
-    gitlab: FakeGitLab
-    token: str
-    ledger: Ledger
-    gate: Gate
-    asks: RunnerClient
-    jobs: JobClient
-    runners: RunnersClient
-    http: httpx.AsyncClient
-    events: list[GateEvent]
-
-    async def boot_with_job(self, machine_id: str = A) -> tuple[Guest, Job, str]:
-        """Ask, write down, boot, deliver."""
-        await machine_in(self.ledger, MachineState.BOOTING, machine_id)
-        await self.ledger.keep_answer(machine_id, await self.asked(machine_id))
-        [(_, raw)] = await self.ledger.unread_answers()
-        answer = parse_answer(raw)
-        await self.ledger.take(
-            machine_id,
-            NewJob(
-                answer.id,
-                answer.token,
-                answer.job_info.name,
-                answer.job_info.project_id or 0,
-                answer.project_path,
-                answer.runner_info.timeout,
-            ),
-        )
-        guest = Guest(self.http, machine_id)
-        assert (await guest.booted()).status_code == 200
-        return guest, self.gitlab.world.jobs[answer.id], answer.token
-
-    async def asked(self, machine_id: str) -> bytes:
-        got = await self.asks.ask(self.token, machine_id, INFO)
-        assert isinstance(got, AskedJob)
-        assert got.complete
-        return got.raw
 
 
 @pytest.fixture
 async def stage(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    ledger = await Ledger.open(
-        f"sqlite:///{tmp_path / 'ledger.db'}", Keyring.load_or_create(tmp_path / "keys"), lambda: 1000.0
-    )
-    events: list[GateEvent] = []
-    async with FakeGitLab(tmp_path / "gitlab") as gitlab, new_http() as http:
-        project = await gitlab.add_project("grp/app", {".gitlab-ci.yml": CI})
-        await gitlab.run_pipeline(project)
-        jobs = JobClient(gitlab.url, http)
-        gate = create_gate(ledger=ledger, gitlab=jobs, facts=usual_facts, notify=events.append)
-        gate.open()
-        async with serving(gate) as url, httpx.AsyncClient(base_url=url, trust_env=False) as guests:
-            yield Stage(
-                gitlab,
-                gitlab.add_runner(),
-                ledger,
-                gate,
-                RunnerClient(gitlab.url, http),
-                jobs,
-                RunnersClient(gitlab.url, http),
-                guests,
-                events,
-            )
-    await ledger.aclose()
+    async with staged(tmp_path) as stage:
+        await stage.pipeline()
+        yield stage
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -261,8 +171,6 @@ async def test_a_revoked_token_is_refused(stage: Stage) -> None:
 
 
 async def test_a_cut_answer_still_lets_the_job_be_failed(stage: Stage) -> None:
-    from firerunner.gitlab import salvage
-
     stage.gitlab.misbehave("/api/v4/jobs/request", times=1, cut_after_bytes=120)
 
     got = await stage.asks.ask(stage.token, A, INFO)
