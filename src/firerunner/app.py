@@ -202,16 +202,17 @@ def guest_facts(settings: Settings, drivers: Mapping[str, Driver]) -> Callable[[
     pools = {pool.name: pool for pool in settings.pools}
 
     def facts(machine: MachineRecord) -> GuestFacts:
-        pool = pools[machine.pool]
+        pool = pools.get(machine.pool)
         driver = drivers[machine.host]
-        egress = pool.destinations(settings.gitlab.destination)
+        # A pool that was taken out of the configuration: its last jobs still have to speak.
+        egress = pool.destinations(settings.gitlab.destination) if pool else (settings.gitlab.destination,)
         gitlab_in_reach = settings.gitlab.destination in egress
         return GuestFacts(
             gate_url=driver.guest_gate_url(machine.machine_id),
             clone_url=settings.gitlab.guest_url,
             hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
             artifacts_url=settings.gitlab.guest_url if gitlab_in_reach else None,
-            runner_config=_runner_config(pool),
+            runner_config=_runner_config(pool) if pool else {},
         )
 
     return facts

@@ -8,21 +8,14 @@ import signal
 
 import pytest
 
-from firerunner.building import build
 from firerunner.demo.play import Play, Result
-from firerunner.demo.stage import Stage, cache_dir, demo_recipe, set_up
+from firerunner.demo.stage import Stage, cache_dir, set_up
 from firerunner.demo.verdict import complaints
-from firerunner.images import Image, Store
+from firerunner.images import Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.anyio, pytest.mark.timeout(900)]
 
 STORE = cache_dir() / "images"
-
-
-@pytest.fixture
-async def image() -> Image:
-    """The demo's image, built if it is not there."""
-    return await build(demo_recipe(None), Store(STORE))
 
 
 async def killed_when(stage: Stage, seen: bytes, job_name: str) -> None:
@@ -37,7 +30,7 @@ def _trace(stage: Stage, job_name: str) -> bytes:
 
 
 async def played(image: Image, restart_after_s: float, seen: bytes, job_name: str) -> Result:
-    async with set_up(STORE, image.manifest.digest, restart_after_s) as stage:
+    async with set_up(STORE, image.manifest.digest, restart_after_s=restart_after_s) as stage:
         killing = asyncio.create_task(killed_when(stage, seen, job_name))
         result = await Play(stage, lambda rows: None).run()
         await killing

@@ -64,7 +64,7 @@ async def _demo(runner_binary: Path | None, restart_after: float) -> tuple[Image
         image = await build(demo_recipe(runner_binary), Store(store), runner_binary, progress=progress)
     runner = image.manifest.runner
     errors.print(f"image {image.manifest.digest[:12]}: {runner.kind} gitlab-runner {runner.version}")
-    async with set_up(store, image.manifest.digest, restart_after) as stage:
+    async with set_up(store, image.manifest.digest, restart_after_s=restart_after) as stage:
         errors.print(f"GitLab (a faithful fake) listens at {stage.gitlab.url}")
         errors.print(f"FireRunner by hand: {' '.join(stage.service.command)}", soft_wrap=True)
         return image, await _play(stage)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,19 +119,26 @@ class Supervisor:
 
 
 @contextlib.asynccontextmanager
-async def set_up(store: Path, image: str, restart_after_s: float = RESTART_S) -> AsyncIterator[Stage]:
+async def set_up(
+    store: Path, image: str, *, restart_after_s: float = RESTART_S, egress: Sequence[str] = ("gitlab",)
+) -> AsyncIterator[Stage]:
     """Build the stage with an image from `store`; take all of it away afterwards, whatever happens."""
     directory = Path(tempfile.mkdtemp(prefix="firerunner-demo-"))
     directory.chmod(0o711)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            yield await _build(directory, store, image, restart_after_s, stack)
+            yield await _build(directory, store, image, restart_after_s, egress, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _build(
-    directory: Path, store: Path, image: str, restart_after_s: float, stack: contextlib.AsyncExitStack
+    directory: Path,
+    store: Path,
+    image: str,
+    restart_after_s: float,
+    egress: Sequence[str],
+    stack: contextlib.AsyncExitStack,
 ) -> Stage:
     gitlab = await stack.enter_async_context(
         FakeGitLab(directory / "gitlab", external_url=f"http://{GITLAB_NAME}:PORT")
@@ -150,7 +157,7 @@ async def _build(
             "memory_mib": pool.memory_mib,
             "disk_mib": 1024,
             "limit": 4,
-            "egress": ["gitlab"],
+            "egress": list(egress),
             "max_job_time": "10m",
         }
         for pool in POOLS
