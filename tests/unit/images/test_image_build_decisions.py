@@ -1,0 +1,84 @@
+"""What a build refuses, and what it does not do again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from image_given import fill, manifest_of, runner_source
+
+from firerunner.errors import DigestMismatch, ImageError
+from firerunner.images import Image, Recipe, RunnerKind, Store, build_image
+
+pytestmark = pytest.mark.anyio
+
+RECIPE, RUNNER = Recipe("demo"), runner_source()
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "images")
+
+
+async def built(store: Store) -> Image:
+    """An image in the store as if `RECIPE` had been built."""
+    async with store.stage() as stage:
+        fill(stage / "image")
+        digests = {"recipe_digest": RECIPE.digest(RUNNER), "root_digest": RECIPE.root_digest(RUNNER)}
+        return store.commit(stage / "image", manifest_of(stage / "image").model_copy(update=digests))
+
+
+async def test_an_unchanged_recipe_is_not_built_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = await built(store)
+    monkeypatch.setattr("firerunner.images.tools.search_path", lambda: "/nowhere")
+
+    assert await build_image(RECIPE, store, RUNNER) == image
+
+
+async def test_an_unchanged_recipe_whose_image_is_damaged_is_said(store: Store) -> None:
+    image = await built(store)
+    image.files.root.write_text("damaged")
+
+    with pytest.raises(DigestMismatch, match="/root"):
+        await build_image(RECIPE, store, RUNNER)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "again"),
+    [(Recipe("demo", packages=("make",)), False), (Recipe("other"), False), (RECIPE, True)],
+)
+async def test_a_changed_recipe_is_built(
+    store: Store, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, again: bool
+) -> None:
+    await built(store)
+    monkeypatch.setattr("firerunner.images.tools.search_path", lambda: "/nowhere")
+
+    with pytest.raises(ImageError, match="programs are missing"):
+        await build_image(recipe, store, RUNNER, again=again)
+
+
+async def test_a_full_disk_is_said_before_anything_is_fetched(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100 << 20, 1 << 20, 99 << 20))
+
+    with pytest.raises(ImageError, match="99 MiB free, a build needs 2048 MiB") as raised:
+        await build_image(RECIPE, store, RUNNER)
+
+    assert "Free some space" in raised.value.remedy
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [".lock"]
+
+
+async def test_the_stand_in_gets_no_production_image(store: Store) -> None:
+    with pytest.raises(ImageError, match="production"):
+        await build_image(Recipe("demo", production=True), store, runner_source(RunnerKind.STAND_IN))
+
+    assert store.manifests() == []
