@@ -35,7 +35,7 @@ call() {
     while [ "${now_s%.*}" -lt "$deadline_s" ]; do
         "$BUSYBOX" timeout 60 "$BUSYBOX" wget -S -O "$3" --header "Authorization: Bearer $credential" \
             --post-data "$2" "$gate_url/$1" 2> "$RUN/said" && return 0
-        answer=$("$BUSYBOX" grep -o 'HTTP/1.*' "$RUN/said")
+        answer=$("$BUSYBOX" grep -m 1 -o 'HTTP/1.*' "$RUN/said")
         case $answer in
             HTTP/*' '[1-4]*)
                 say "$1: the gate refused: $answer"
