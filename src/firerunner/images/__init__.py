@@ -1,6 +1,6 @@
 """Images: what machines boot from. Built from a recipe, kept in a store, named by digest."""
 
-from firerunner.images.build import build_image
+from firerunner.images.build import build_image, stored_image
 from firerunner.images.manifest import ImageFile, Manifest, RunnerFacts, RunnerKind
 from firerunner.images.progress import Progress
 from firerunner.images.recipe import Recipe, RunnerSource
@@ -26,4 +26,5 @@ __all__ = [
     "missing_tools",
     "record_info",
     "stand_in_runner",
+    "stored_image",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,17 @@ import pytest
 from image_given import fill, manifest_of, runner_source
 
 from firerunner.errors import DigestMismatch, ImageError
-from firerunner.images import Image, Recipe, RunnerKind, Store, build_image
+from firerunner.guest.scripts import GuestScript
+from firerunner.images import (
+    Image,
+    Recipe,
+    RunnerFacts,
+    RunnerKind,
+    RunnerSource,
+    Store,
+    build_image,
+    stored_image,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -28,12 +39,17 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "images")
 
 
-async def built(store: Store) -> Image:
+async def built(store: Store, runner: RunnerSource = RUNNER, info: dict[str, object] | None = None) -> Image:
     """An image in the store as if `RECIPE` had been built."""
+    facts = {
+        "recipe_digest": RECIPE.digest(runner),
+        "root_digest": RECIPE.root_digest(runner),
+        "runner": RunnerFacts(kind=runner.kind, version=runner.version, sha256=runner.sha256),
+        "info": info,
+    }
     async with store.stage() as stage:
         fill(stage / "image")
-        digests = {"recipe_digest": RECIPE.digest(RUNNER), "root_digest": RECIPE.root_digest(RUNNER)}
-        return store.commit(stage / "image", manifest_of(stage / "image").model_copy(update=digests))
+        return store.commit(stage / "image", manifest_of(stage / "image").model_copy(update=facts))
 
 
 async def test_an_unchanged_recipe_is_not_built_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +98,28 @@ async def test_the_stand_in_gets_no_production_image(store: Store) -> None:
         await build_image(Recipe("demo", production=True), store, runner_source(RunnerKind.STAND_IN))
 
     assert store.manifests() == []
+
+
+STAND_IN = runner_source(RunnerKind.STAND_IN, hashlib.sha256(GuestScript.STAND_IN.read()).hexdigest())
+
+
+@pytest.mark.parametrize("runner", [RUNNER, STAND_IN])
+async def test_a_finished_image_is_found_without_asking_for_a_runner(
+    store: Store, runner: RunnerSource
+) -> None:
+    image = await built(store, runner, info={"features": {}})
+
+    assert stored_image(RECIPE, store, version="v19.4.0") == image
+
+
+async def test_an_image_is_not_finished_that_is_older_or_other_or_not_recorded(store: Store) -> None:
+    await built(store, info={"features": {}})
+    assert stored_image(RECIPE, store, version="v20.0.0") is None
+    assert stored_image(Recipe("demo", packages=("make",)), store, version="v19.4.0") is None
+    assert stored_image(Recipe("other"), store, version="v19.4.0") is None
+
+    await built(store, runner_source(RunnerKind.STAND_IN), info={"features": {}})
+    assert stored_image(RECIPE, store) is None
+
+    await built(store)
+    assert stored_image(RECIPE, store, version="v19.4.0") is None
