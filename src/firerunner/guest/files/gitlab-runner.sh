@@ -1,5 +1,5 @@
 #!/bin/bash
-# FireRunner's stand-in for gitlab-runner: takes one job and runs it with bash, in about 300 lines.
+# FireRunner's stand-in for gitlab-runner: takes one job and runs it with bash.
 #
 # It speaks the runner protocol well enough for demos and tests where GitLab's binary cannot be had, and
 # is refused in images for production. Not in it: cache, services, submodules, variables inside variables,
