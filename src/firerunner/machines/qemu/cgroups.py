@@ -20,6 +20,9 @@ CONTROLLERS = ("memory", "pids", "cpu")
 PERIOD_US = 100_000
 MAX_TASKS = 512
 
+SHARES_PER_CORE = 1024
+"""Version 1 weighs all machines together like one process, unless their common group weighs more."""
+
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -137,6 +140,12 @@ class Cgroups:
             with contextlib.suppress(FileNotFoundError):  # `remove` took an empty parent away meanwhile
                 for parent in above:
                     parent.mkdir(exist_ok=True)
+                    if (
+                        hierarchy.version == 1
+                        and "cpu" in hierarchy.controllers
+                        and parent != hierarchy.mount
+                    ):
+                        (parent / "cpu.shares").write_text(str(SHARES_PER_CORE * (os.cpu_count() or 1)))
                     if hierarchy.version == 2:
                         enable = " ".join(f"+{name}" for name in hierarchy.controllers)
                         (parent / "cgroup.subtree_control").write_text(enable)

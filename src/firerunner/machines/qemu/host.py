@@ -30,6 +30,7 @@ class Host:
         self._forced = forced
         self._lock = threading.Lock()
         self._digests: dict[tuple[Path, int, int], str] = {}
+        self._versions: dict[tuple[Path, int, int], str] = {}
         self.last: Accelerator | None = None
 
     def tsc_khz(self) -> int:
@@ -44,7 +45,7 @@ class Host:
                 self.last = Accelerator(self._forced, "chosen in the settings")
                 return self.last
             facts = self._read()
-            key = f"{_version(qemu)} {self._digest(image.kernel)}"
+            key = f"{self._version(Path(qemu))} {self._digest(image.kernel)}"
             if key not in facts["accelerators"]:
                 found = find_accelerator(qemu, image, self._tsc_khz(facts))
                 facts["accelerators"][key] = [found.kind, found.reason]
@@ -59,12 +60,19 @@ class Host:
         return int(facts["tsc_khz"])
 
     def _digest(self, kernel: Path) -> str:
-        status = kernel.stat()
-        key = (kernel, status.st_size, status.st_mtime_ns)
+        key = _stamp(kernel)
         if key not in self._digests:
             with kernel.open("rb") as file:
                 self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._digests[key]
+
+    def _version(self, qemu: Path) -> str:
+        """First line of `qemu --version`: starting it takes as long as all else that `create` does."""
+        key = _stamp(qemu)
+        if key not in self._versions:
+            done = subprocess.run([str(qemu), "--version"], capture_output=True, text=True, check=True)
+            self._versions[key] = done.stdout.partition("\n")[0]
+        return self._versions[key]
 
     def _read(self) -> dict[str, Any]:
         boot_id = statefile.boot_id()
@@ -83,7 +91,7 @@ class Host:
         fresh.replace(self._path)
 
 
-def _version(qemu: str) -> str:
-    """First line of `qemu --version`."""
-    done = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=True)
-    return done.stdout.partition("\n")[0]
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    """Changes when the file does."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns

@@ -25,7 +25,7 @@ from firerunner.machines.qemu.cgroups import Cgroups, Limits
 from firerunner.machines.qemu.checks import find_program
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
-from firerunner.machines.qemu.ordering import DISK_FILE, check_image, make_order, memory_limit_mib
+from firerunner.machines.qemu.ordering import check_image, make_order, memory_limit_mib
 from firerunner.machines.qemu.processes import Claim, Role
 from firerunner.machines.qemu.room import Allowance
 from firerunner.machines.qemu.statefile import Phase
@@ -145,7 +145,6 @@ class LocalMachines:
         limits = Limits(memory_limit_mib(spec, accelerator), spec.resources.vcpu + 1)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.mkdir(mode=0o700)
-        self._make_disk(directory / DISK_FILE, spec.resources.disk_mib)
         ordered = make_order(
             spec,
             directory,
@@ -154,7 +153,14 @@ class LocalMachines:
             tsc_khz=self._host.tsc_khz(),
             cgroup_procs=self.cgroups.make(spec.machine_id, limits),
         )
-        self._start_keeper(ordered, directory)
+        # While the keeper loads, the disk is made.
+        with self._keeper(directory) as keeper:
+            try:
+                self._make_disk(Path(ordered.disk), spec.resources.disk_mib)
+                self._give_order(keeper, ordered)
+            except BaseException:
+                keeper.kill()
+                raise
 
     def _program(self, name: str) -> str:
         path = find_program(name)
@@ -176,26 +182,28 @@ class LocalMachines:
         if done.returncode != 0:
             raise HostUnusable(f"mkfs.ext4 failed: {done.stderr.strip()}", remedy=CHECK_REMEDY)
 
-    def _start_keeper(self, ordered: order.Order, directory: Path) -> None:
+    def _keeper(self, directory: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            processes.keeper_command(sys.executable, directory),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+
+    def _give_order(self, keeper: subprocess.Popen[bytes], ordered: order.Order) -> None:
         try:
-            done = subprocess.run(
-                processes.keeper_command(sys.executable, directory),
-                input=order.to_json(ordered).encode(),
-                capture_output=True,
-                check=False,
-                timeout=START_TIMEOUT_S,
-                cwd="/",
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                start_new_session=True,
-            )
-            answer: dict[str, Any] = json.loads(done.stdout)
+            out, err = keeper.communicate(order.to_json(ordered).encode(), START_TIMEOUT_S)
+            answer: dict[str, Any] = json.loads(out)
         except subprocess.TimeoutExpired as error:
             raise BootFailed(
                 f"the keeper of {ordered.machine_id} did not report within {START_TIMEOUT_S:.0f} s",
                 remedy="Is the computer overloaded? Lower the host's capacity.",
             ) from error
         except ValueError as error:
-            complaint = done.stderr.decode("utf-8", "replace").strip()[-2000:]
+            complaint = err.decode("utf-8", "replace").strip()[-2000:]
             raise HostUnusable(f"the keeper could not start: {complaint}", remedy=CHECK_REMEDY) from error
         failed = answer.get("failed")
         if failed and answer.get("host"):
@@ -210,6 +218,7 @@ class LocalMachines:
         """Processes first, then control groups, then the directory: it names the rest."""
         directory = self.directory / machine_id
         state = statefile.read(directory) or {}
+        ended = [(each["pid"], each["start"]) for each in (state.get("vmm"), state.get("keeper")) if each]
         for _attempt in range(5):
             claims = [each for each in processes.scan(self.directory) if each.machine_id == machine_id]
             if not claims:
@@ -220,13 +229,9 @@ class LocalMachines:
                     f"{machine_id}: process {stuck[0].pid} ({stuck[0].role}) does not end after SIGKILL",
                     remedy="It hangs in the kernel, often on a broken disk; see dmesg. It is tried again.",
                 )
-        for each in (
-            state.get("vmm"),
-            state.get("keeper"),
-            *({"pid": c.pid, "start": c.start_ticks} for c in claims),
-        ):
-            if each:
-                processes.reap(each["pid"], each["start"])
+            ended += [(claim.pid, claim.start_ticks) for claim in claims]
+        for pid, start_ticks in ended:
+            processes.reap(pid, start_ticks)
         if not self.cgroups.remove(machine_id):
             raise MachineError(
                 f"{machine_id}: its control group is still in use", remedy="It is tried again."
