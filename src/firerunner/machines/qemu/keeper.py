@@ -8,6 +8,7 @@ ended. It ends with its QEMU, and QEMU ends with it. It does not clean up: that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -103,7 +104,8 @@ class Keeper:
             memory_limit_mib=self._order.memory_limit_mib if self._out_of_memory() else None,
             stderr=end.stderr,
         )
-        self._write(Phase.ENDED if end.ran else Phase.FAILED, detail=detail, stderr=end.stderr)
+        with contextlib.suppress(OSError):  # a full disk: then the driver tells it from the processes
+            self._write(Phase.ENDED if end.ran else Phase.FAILED, detail=detail, stderr=end.stderr)
         if not end.ran:
             self._answer(failed=detail, stderr=end.stderr)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,8 +99,8 @@ class _Watch:
         try:
             async for line in reader:
                 self._heard(json.loads(line), writer)
-        except (OSError, ValueError):
-            return
+        except Exception as error:  # a QEMU that a guest has broken into may say anything
+            print(f"control socket: {error!r}", file=sys.stderr, flush=True)
         finally:
             writer.close()
 
@@ -107,8 +108,11 @@ class _Watch:
         if "QMP" in message:
             writer.write(b'{"execute": "qmp_capabilities"}\n')
         elif "return" in message and not self._shown:
-            self._shown = True
-            self._running()
+            try:
+                self._running()
+                self._shown = True
+            except OSError as error:
+                self._kill(f"the keeper cannot write its state: {error.strerror}")
         elif message.get("event") == "SHUTDOWN":
             self._shutdown = message["data"]["reason"]
 
