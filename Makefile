@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
 
-APT_PACKAGES := busybox-static cpio e2fsprogs git git-lfs iproute2 lz4 mmdebstrap python3-venv \
-	qemu-system-x86 shellcheck uidmap
+APT_PACKAGES := curl e2fsprogs git jq lz4 mmdebstrap python3-venv \
+	qemu-system-x86 shellcheck socat uidmap unzip zip
 
 .PHONY: help demo test unit lint bench docs lock clean system
 

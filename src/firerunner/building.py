@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 from firerunner.errors import HostUnusable
-from firerunner.images import Image, Progress, Recipe, Store, build_image, find_runner, record_info
+from firerunner.images import Image, Progress, Recipe, Store, build_image, find_runner, stored_image
 from firerunner.images.progress import silent
+from firerunner.images.runner_binary import ENVIRONMENT_VARIABLE
 from firerunner.machines.qemu.driver import QemuDriver
 
 
@@ -24,18 +25,20 @@ async def build(
 
     Raises ImageError, or MachineError if no machine can be made here to record the runner's `info`.
     """
+    named = runner_binary is not None or bool(os.environ.get(ENVIRONMENT_VARIABLE))
+    if not named and not again:  # nothing could be different but what GitLab's release address would give
+        stored = stored_image(recipe, store)
+        if stored is not None:
+            return stored
     with tempfile.TemporaryDirectory(prefix="firerunner-build-") as directory:
-        work = Path(directory)
+        work, state_dir = Path(directory), Path(directory, "state")
+        work.chmod(0o711)
+        state_dir.mkdir(mode=0o711)
         runner = await find_runner(work, os.environ, given=runner_binary, progress=progress)
-        image = await build_image(recipe, store, runner, progress=progress, again=again)
-        if image.manifest.info is not None:
-            return image
-        driver = QemuDriver(work / "state")
+        driver = QemuDriver(state_dir)
         try:
-            (work / "state").mkdir(mode=0o711)
-            work.chmod(0o711)
             for problem in await driver.check():
                 raise HostUnusable(problem.what, remedy=problem.remedy)
-            return await record_info(image, store, driver, progress=progress)
+            return await build_image(recipe, store, runner, driver=driver, progress=progress, again=again)
         finally:
             await driver.aclose()

@@ -106,7 +106,9 @@ def _show(result: Result, wrong: list[str]) -> None:
     )
     for sentence in wrong:
         errors.print(f"not as it should be: {sentence}", style="red", markup=False)
-    if not wrong:
+    if wrong:
+        errors.print(f"the service said:\n{result.service_log}", markup=False, highlight=False)
+    else:
         out.print("Everything went as it should; nothing is left.")
 
 

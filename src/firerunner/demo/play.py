@@ -33,6 +33,8 @@ class Result:
     outcomes: tuple[Outcome, ...]
     observed: Observed
     leftovers: Leftovers
+    service_log: str
+    """The end of what the service has said."""
 
 
 class Play:
@@ -73,7 +75,9 @@ class Play:
             ),
         )
         await self._stage.service.finish()
-        return Result(self._nonce, outcomes, observed, await self._leftovers())
+        return Result(
+            self._nonce, outcomes, observed, await self._leftovers(), self._stage.service.log_tail(4000)
+        )
 
     def _all_ended(self, pipeline: Pipeline) -> bool:
         jobs = self._stage.gitlab.jobs(pipeline)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
-import sys
 import tempfile
-import time
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +16,8 @@ from typing import Any
 import yaml
 
 from firerunner.app import open_ledger
-from firerunner.demo.leftovers import processes_of
 from firerunner.demo.sample import POOLS, PROJECT, project_files
+from firerunner.demo.supervisor import Supervisor
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Project
 from firerunner.images import Recipe
@@ -32,8 +27,6 @@ from firerunner.settings import Settings, load_settings
 
 GITLAB_NAME = "gitlab.test"
 RESTART_S = 1.0
-FINISH_S = 120.0
-POLL_S = 0.1
 
 
 def cache_dir() -> Path:
@@ -60,62 +53,6 @@ class Stage:
     project: Project
     ledger: Ledger
     service: Supervisor = field(repr=False)
-
-
-class Supervisor:
-    """Starts the service and, like an init system, starts it again when it dies."""
-
-    def __init__(self, config: Path, log: Path, restart_after_s: float) -> None:
-        self._config = config
-        self._log = log
-        self._restart_after_s = restart_after_s
-        self._process: Process | None = None
-        self._running: asyncio.Task[None] | None = None
-        self.restarts = 0
-
-    @property
-    def command(self) -> list[str]:
-        """How to start it by hand."""
-        return [sys.executable, "-m", "firerunner", "serve", "--config", str(self._config)]
-
-    @property
-    def pid(self) -> int | None:
-        """The running service's process id."""
-        return self._process.pid if self._process and self._process.returncode is None else None
-
-    def start(self) -> None:
-        """Keep one service running from now on."""
-        self._running = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self.command, stdin=DEVNULL, stdout=DEVNULL, stderr=log, start_new_session=True
-                )
-            await self._process.wait()
-            self.restarts += 1
-            await asyncio.sleep(self._restart_after_s)
-
-    async def finish(self) -> None:
-        """Ask whoever serves to finish, and wait until it has; kill what does not.
-
-        That may be a service which somebody has started by hand after killing ours.
-        """
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-        for sign in (signal.SIGINT, signal.SIGKILL):
-            deadline = time.monotonic() + FINISH_S
-            for pid in self._serving():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-            while self._serving() and time.monotonic() < deadline:
-                await asyncio.sleep(POLL_S)
-
-    def _serving(self) -> list[int]:
-        """Processes that serve this configuration."""
-        return [pid for pid in processes_of(self._config) if _is_running(pid)]
 
 
 @contextlib.asynccontextmanager
@@ -179,15 +116,8 @@ async def _build(
     service = Supervisor(config, directory / "service.log", restart_after_s)
     service.start()
     stack.push_async_callback(service.finish)
+    await service.until_healthy(f"http://{settings.listen.web}/health")
     return Stage(directory, config, settings, gitlab, project, ledger, service)
-
-
-def _is_running(pid: int) -> bool:
-    """False for a zombie, which only waits for its parent."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _free_port() -> int:
