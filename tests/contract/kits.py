@@ -16,7 +16,6 @@ from firerunner.machines.qemu import QemuDriver
 from firerunner.machines.spec import ImageFiles, MachineSpec, Resources
 from tests.contract import outside
 
-
 LIFETIME_S = 120.0
 """Should the test run itself be killed, its machines end by themselves."""
 
