@@ -37,7 +37,7 @@ class Purpose(StrEnum):
     """What an action under way is for."""
 
     ASK = "ask"  # the pool's ask; over with AskEnded
-    LANDING = "landing"  # an ask that found a job, until its machine is told to hold room
+    LANDING = "landing"  # an ask that found a job, until its machine is told to have it
     JOB = "job"  # a homeless job; over when a machine has it
     REFILL = "refill"  # a warm machine; over when it is seen beyond `reserved`
 

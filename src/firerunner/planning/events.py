@@ -44,7 +44,7 @@ class AskEnded:
 
 @dataclass(frozen=True, slots=True)
 class MachineMoved:
-    """Where a machine is now, in full; also told of each machine at the start."""
+    """Where a machine is now, in full. Told as soon as it holds room, and of each one at the start."""
 
     machine_id: str
     pool: str
@@ -55,7 +55,7 @@ class MachineMoved:
     room_held: bool
     at: float
     job_id: int | None = None
-    """Which job, if it is known. Makes a homeless job's way to its new machine certain."""
+    """Which job. Without it a homeless job's new machine is told apart by its host and the order only."""
 
 
 @dataclass(frozen=True, slots=True)

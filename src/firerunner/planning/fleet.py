@@ -1,6 +1,6 @@
 """The fleet as the plan knows it: facts, and indexes that each event changes a little.
 
-Everything here is kept by name, so that an event costs what it changes: no method looks at all
+Everything here is kept by name, so that an event costs pools, hosts and actions under way: none looks at all
 machines. `observing` says what each event means; `plan` decides.
 """
 

@@ -30,6 +30,9 @@ FORGOTTEN_S = 60.0
 """An action of which nothing has been heard for so long is planned anew. Asks are never forgotten:
 GitLab may hold one open for long, and its end is always told."""
 
+_TOLD_ENDS = frozenset({Purpose.ASK, Purpose.JOB})
+"""Actions that are not over when their machine dies: the ask has its own end, the job is told homeless."""
+
 _DEAD = frozenset({MachineState.FAILED, MachineState.RETIRING, MachineState.GONE})
 
 
@@ -84,7 +87,6 @@ def _ask_ended(fleet: Fleet, event: AskEnded) -> None:
     pool = fleet.pool(event.pool)
     if pool.ask is None:
         return
-    pool.ask = None
     pool.last_answer_at = fleet.now
     pool.hot = event.outcome is AskOutcome.JOB
     pool.retry_at, pool.retry_reason = NEVER, ""
@@ -92,16 +94,34 @@ def _ask_ended(fleet: Fleet, event: AskEnded) -> None:
         pool.retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
         pool.retry_reason = event.reason or f"the last ask ended in {event.outcome}"
         pool.woken = True  # whoever woke the pool has not been served yet
+    asked = pool.ask
+    pool.ask = None
     claim = fleet.release(pool, ASK)
-    if pool.hot and claim is not None and claim.room is not None and event.machine_id is not None:
-        landing = replace(claim, purpose=Purpose.LANDING, machine_id=event.machine_id, since=fleet.now)
+    if pool.hot and event.machine_id is not None and not _has_job(fleet, event.machine_id):
+        # The machine with its job is told later: until then it is nobody else's, and its room is kept.
+        room = claim.room if claim is not None else None
+        landing = Claim(Purpose.LANDING, asked.host, room, fleet.now, machine_id=event.machine_id)
         fleet.claim(pool, f"landing-{event.machine_id}", landing)
+
+
+def _has_job(fleet: Fleet, machine_id: str) -> bool:
+    machine = fleet.machines.get(machine_id)
+    return machine is not None and (machine.has_job or machine.state in _DEAD)
 
 
 def _job_homeless(fleet: Fleet, event: JobHomeless) -> None:
     pool = fleet.pool(event.pool)
-    if job_key(event.job_id) not in pool.claims and fleet.home_of(event.job_id) is None:
+    claim = pool.claims.get(job_key(event.job_id))
+    if claim is not None and claim.machine_id is not None and _is_dead(fleet, claim.machine_id):
+        fleet.release(pool, job_key(event.job_id))
+        _requeue(pool, claim)
+    elif claim is None and fleet.home_of(event.job_id) is None:
         pool.homeless.setdefault(event.job_id, event.at)
+
+
+def _is_dead(fleet: Fleet, machine_id: str) -> bool:
+    machine = fleet.machines.get(machine_id)
+    return machine is None or machine.state in _DEAD
 
 
 def job_key(job_id: int) -> str:
@@ -133,8 +153,9 @@ def _machine_removed(fleet: Fleet, machine_id: str) -> None:
     old = fleet.remove(machine_id)
     if old is not None:
         pool = fleet.pool(old.pool)
-        for key in [k for k, claim in pool.claims.items() if claim.machine_id == machine_id and k != ASK]:
-            fleet.release(pool, key)
+        for key, claim in list(pool.claims.items()):
+            if claim.machine_id == machine_id and claim.purpose not in _TOLD_ENDS:
+                fleet.release(pool, key)
 
 
 def _follow(fleet: Fleet, pool: Pool, machine: Machine, *, is_new: bool) -> None:
@@ -142,22 +163,37 @@ def _follow(fleet: Fleet, pool: Pool, machine: Machine, *, is_new: bool) -> None
     key = _belongs_to(pool, machine, is_new=is_new)
     if key is None:
         return
+    _correct(pool, key, machine.machine_id)
     claim = pool.claims[key]
-    if machine.state in _DEAD and claim.purpose is not Purpose.ASK:
+    if machine.state in _DEAD and claim.purpose not in _TOLD_ENDS:
         fleet.release(pool, key)
         return
-    if machine.room_held:
+    if machine.room_held or machine.state in _DEAD:
         fleet.settle(pool, key, machine.machine_id)
+    if machine.state in _DEAD:
+        return
     if claim.purpose is Purpose.ASK and pool.ask is not None:
         pool.ask = replace(pool.ask, machine_id=machine.machine_id)
     over = {
         Purpose.ASK: False,
-        Purpose.LANDING: machine.room_held,
+        Purpose.LANDING: machine.has_job,
         Purpose.JOB: machine.has_job,
         Purpose.REFILL: machine.state is not MachineState.RESERVED,
     }
     if over[claim.purpose]:
         fleet.release(pool, key)
+
+
+def _correct(pool: Pool, key: str, machine_id: str) -> None:
+    """If another action was thought to be this machine's, the two change places."""
+    mine = pool.claims[key]
+    for other, claim in pool.claims.items():
+        if other != key and claim.machine_id == machine_id:
+            pool.claims[other] = replace(claim, room=mine.room, machine_id=mine.machine_id)
+            pool.claims[key] = replace(mine, room=claim.room, machine_id=machine_id)
+            if other == ASK and pool.ask is not None:
+                pool.ask = replace(pool.ask, machine_id=mine.machine_id)
+            return
 
 
 def _belongs_to(pool: Pool, machine: Machine, *, is_new: bool) -> str | None:

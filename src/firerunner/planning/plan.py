@@ -12,7 +12,7 @@ from firerunner.machines.spec import Resources
 from firerunner.planning import placement
 from firerunner.planning.actions import Action, Ask, Assign, Launch, Refill, Retire
 from firerunner.planning.entries import AskInFlight, Chore, Claim, Machine, Pool, Purpose, Todo
-from firerunner.planning.events import Event, Tick
+from firerunner.planning.events import AskEnded, AskOutcome, Event, Tick
 from firerunner.planning.facts import PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.observing import ASK, job_key, observe
@@ -34,9 +34,11 @@ def plan(fleet: Fleet, event: Event) -> list[Action]:
     actions += _asks(fleet, avoid)
     actions += _refills(fleet, avoid)
     if isinstance(event, Tick):
-        _trim(fleet)
-        actions += _chores(fleet)
-    return actions
+        for pool in fleet.pools.values():
+            _trim(fleet, pool)
+    elif isinstance(event, AskEnded) and event.outcome is AskOutcome.NOTHING:
+        _trim(fleet, fleet.pool(event.pool))
+    return actions + _chores(fleet)
 
 
 def wants_to_ask(pool: Pool, now: float) -> bool:
@@ -142,8 +144,8 @@ def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
     waiting = pool.free_waiting()
     if waiting is not None:
         return Ask(pool.name, waiting, fleet.machines[waiting].host)
-    kept = _kept_id(fleet, pool)
-    if kept is not None and fleet.machines[kept].room_held and _may_stay(fleet, facts, fleet.machines[kept]):
+    kept = _kept_id(fleet, pool, facts)
+    if kept is not None and fleet.machines[kept].room_held:
         return Ask(pool.name, kept, fleet.machines[kept].host)
     if pool.count >= facts.limit:
         return None
@@ -163,12 +165,15 @@ def _may_stay(fleet: Fleet, facts: PoolFacts, kept: Machine) -> bool:
     )
 
 
-def _kept_id(fleet: Fleet, pool: Pool) -> str | None:
-    """A reserved id that is nobody else's: one without room, or any while nothing else is under way."""
-    unknown = pool.has_unknown_under_way()
+def _kept_id(fleet: Fleet, pool: Pool, facts: PoolFacts) -> str | None:
+    """A reserved id that is nobody else's: one without room, or one that may be made right where it is."""
     engaged = pool.engaged()
     for machine_id in pool.reserved:
-        if machine_id not in engaged and not (unknown and fleet.machines[machine_id].room_held):
+        machine = fleet.machines[machine_id]
+        usable = not machine.room_held or (
+            not pool.has_unknown_under_way() and _may_stay(fleet, facts, machine)
+        )
+        if usable and machine_id not in engaged:
             return machine_id
     return None
 
@@ -192,23 +197,22 @@ def _refills(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
     return actions
 
 
-def _trim(fleet: Fleet) -> None:
-    """Retire what is in nobody's way of use: too many warm machines, reserved ids that were left over."""
-    for pool in fleet.pools.values():
-        facts = pool.facts
-        if facts is None or facts.paused_reason is not None or pool.hot or pool.homeless:
-            continue
-        while len(pool.waiting) > facts.warm and (machine_id := pool.free_waiting()) is not None:
-            fleet.retire(machine_id, f"more than {facts.warm} warm machines in pool {pool.name}")
-        if pool.ask is None and not pool.claims:
-            _trim_reserved(fleet, pool)
+def _trim(fleet: Fleet, pool: Pool) -> None:
+    """Retire what the pool has no use for: too many warm machines, reserved ids that were left over.
 
-
-def _trim_reserved(fleet: Fleet, pool: Pool) -> None:
-    """One id without room is kept for the next ask; more, and those that hold room, are not needed."""
+    One id without room is kept for the next ask.
+    """
+    facts = pool.facts
+    if facts is None or facts.paused_reason is not None or pool.hot or pool.woken or pool.homeless:
+        return
+    while len(pool.waiting) > facts.warm and (machine_id := pool.free_waiting()) is not None:
+        fleet.retire(machine_id, f"more than {facts.warm} warm machines in pool {pool.name}")
+    if pool.has_unknown_under_way() or (pool.ask is not None and pool.ask.machine_id is None):
+        return  # a reserved id may belong to that
+    engaged = pool.engaged()
     kept = None
-    for machine_id in list(pool.reserved):
-        if fleet.machines[machine_id].room_held or kept is not None:
+    for machine_id in [machine_id for machine_id in pool.reserved if machine_id not in engaged]:
+        if fleet.machines[machine_id].room_held or kept is not None or pool.ask is not None:
             fleet.retire(machine_id, f"a reservation of pool {pool.name} that nobody asks for")
         else:
             kept = machine_id
