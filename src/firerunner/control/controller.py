@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any
 
-from firerunner.control.asking import ask, fail_machine
+from firerunner.control.actors import Actors
+from firerunner.control.asking import ask
 from firerunner.control.context import Context
-from firerunner.control.deadlines import Verdict, overdue
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
 from firerunner.control.recovery import recover
-from firerunner.control.retiring import retire
-from firerunner.control.settling import end, needs_settling, settle
+from firerunner.control.settling import end
+from firerunner.control.sweeping import Sweep
 from firerunner.control.watching import HostWatch
 from firerunner.errors import FireRunnerError, ImageError
 from firerunner.gate import GateEvent, GuestEnded, JobFinal, JobGone
 from firerunner.images import Manifest
 from firerunner.intake import Hook
-from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
+from firerunner.ledger import MachineState
 from firerunner.planning import (
     Action,
     Ask,
@@ -71,9 +70,9 @@ class Controller:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._fleet = Fleet()
         self._sweep_now = asyncio.Event()
-        self._acting: dict[str, asyncio.Task[None]] = {}
-        self._not_before: dict[str, float] = {}
-        self._watches = {host: HostWatch(ctx, host, self._retire_soon) for host in ctx.drivers}
+        self._actors = Actors(ctx.clock, ctx.log, self._sweep_now.set)
+        self._sweep = Sweep(ctx, self._actors)
+        self._watches = {host: HostWatch(ctx, host, self._sweep.retire) for host in ctx.drivers}
         self._images: dict[str, Manifest] = {}
         self._stop: Stop | None = None
         self._started = False
@@ -94,7 +93,7 @@ class Controller:
 
     def observe_gate(self, event: GateEvent) -> None:
         """The gate has seen something and written it into the ledger."""
-        self._act(f"gate-{id(event)}", lambda: self._gate_event(event))
+        self._actors.act(f"gate-{id(event)}", lambda: self._gate_event(event))
 
     def request_stop(self, how: Stop) -> None:
         """Stop asking now, and return from `run` when what `how` says is done."""
@@ -141,9 +140,10 @@ class Controller:
                 if observer.done() and not observer.cancelled():
                     observer.result()
         finally:
-            for task in [*observers, *self._acting.values()]:
-                task.cancel()
-            await asyncio.gather(*observers, *self._acting.values(), return_exceptions=True)
+            for observer in observers:
+                observer.cancel()
+            await asyncio.gather(*observers, return_exceptions=True)
+            await self._actors.cancel()
 
     def _observer_ended(self, observer: asyncio.Task[None]) -> None:
         """An observer only ends by a fault; `run` then raises it, and the next start recovers."""
@@ -192,48 +192,27 @@ class Controller:
     # --- actors --------------------------------------------------------------------------
 
     def _start(self, action: Action) -> None:
+        started = True
         match action:
             case Ask(pool=pool):
-                manifest = self._images[pool]
-                self._act(f"ask-{pool}", lambda: ask(self._ctx, action, manifest.digest, manifest.info or {}))
+                started = pool in self._images and self._actors.act(f"ask-{pool}", lambda: self._ask(action))
             case Launch(machine_id=machine_id):
-                self._act(machine_id, lambda: launch(self._ctx, machine_id))
+                self._actors.act(machine_id, lambda: launch(self._ctx, machine_id))
             case Assign(job_id=job_id):
-                self._act(f"assign-{job_id}", lambda: self._reported(action, self._assign(action)))
+                started = self._actors.act(
+                    f"assign-{job_id}", lambda: self._reported(action, self._assign(action))
+                )
             case Refill():
                 key = f"refill-{new_machine_id()}"
-                self._act(key, lambda: self._reported(action, self._refill(action)))
+                started = self._actors.act(key, lambda: self._reported(action, self._refill(action)))
             case Retire(machine_id=machine_id, reason=reason):
-                self._act(
-                    machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason))
-                )
+                self._sweep.retire(machine_id, reason)
+        if not started:
+            self.post(NotDone(action, at=self._ctx.clock(), reason="it could not be started now"))
 
-    def _act(self, key: str, start: Callable[[], Awaitable[Any]]) -> None:
-        """Run one actor; at most one for each key at a time, and none before its retry time."""
-        if key in self._acting or self._ctx.clock() < self._not_before.get(key, 0.0):
-            return
-
-        async def guarded() -> None:
-            try:
-                await start()
-            except Exception as error:
-                # One actor's fault must not stop the others; the next sweep starts it again.
-                self._not_before[key] = self._ctx.clock() + RETRY_S
-                self._ctx.log.error("actor failed", actor=key, error=str(error), exc_info=error)
-            finally:
-                self._acting.pop(key, None)
-                self._sweep_now.set()
-
-        self._acting[key] = asyncio.create_task(guarded(), name=key)
-
-    async def _retried(self, key: str, work: Awaitable[bool]) -> None:
-        if await work:
-            self._not_before.pop(key, None)
-        else:
-            self._not_before[key] = self._ctx.clock() + RETRY_S
-
-    async def _retire_soon(self, machine_id: str, reason: str) -> None:
-        self._act(machine_id, lambda: self._retried(machine_id, retire(self._ctx, machine_id, reason)))
+    async def _ask(self, action: Ask) -> None:
+        manifest = self._images[action.pool]
+        await ask(self._ctx, action, manifest.digest, manifest.info or {})
 
     async def _reported(self, action: Action, work: Awaitable[None]) -> None:
         """Tell the plan if the action came to nothing."""
@@ -287,7 +266,7 @@ class Controller:
     async def _tick(self) -> None:
         images_at = self._ctx.clock() + IMAGES_EVERY_S
         while True:
-            await self.sweep()
+            await self._sweep.run(finishing=self._stop is Stop.FINISH)
             self.post(Tick(at=self._ctx.clock()))
             if self._ctx.clock() >= images_at:
                 images_at = self._ctx.clock() + IMAGES_EVERY_S
@@ -303,55 +282,8 @@ class Controller:
             except TimeoutError:
                 pass
 
-    async def sweep(self) -> None:
-        """Start what the ledger shows to be undone: jobs to settle, machines to retire, deadlines."""
-        machines = {m.machine_id: m for m in await self._ctx.ledger.machines() if m.host in self._ctx.drivers}
-        jobs = {job.job_id: job for job in await self._ctx.ledger.jobs()}
-        for job in jobs.values():
-            if needs_settling(job, machines.get(job.machine_id or "")):
-                self._settle_soon(job)
-        for machine in machines.values():
-            await self._sweep_machine(machine, jobs)
-
-    def _settle_soon(self, job: JobRecord) -> None:
-        key = f"settle-{job.job_id}"
-        self._act(key, lambda: self._retried(key, settle(self._ctx, job.job_id)))
-
-    async def _sweep_machine(self, machine: MachineRecord, jobs: dict[int, JobRecord]) -> None:
-        if machine.pool not in self._ctx.pools:
-            return
-        if machine.state in {MachineState.FAILED, MachineState.RETIRING}:
-            await self._retire_soon(machine.machine_id, machine.reason)
-            return
-        if self._stop is Stop.FINISH and _idle(machine):
-            await self._retire_soon(machine.machine_id, "the controller finishes")
-            return
-        job = jobs.get(machine.job_id or -1)
-        if job is None and machine.job_id is not None:
-            job = await self._ctx.ledger.job(machine.job_id)
-        if (
-            machine.state is MachineState.RESERVED
-            and job
-            and job.state in {JobState.ENDED, JobState.RETURNED}
-        ):
-            await self._retire_soon(machine.machine_id, "its job ended before it was made")
-            return
-        verdict = overdue(
-            machine,
-            job,
-            self._ctx.clock(),
-            boot_s=self._ctx.pools[machine.pool].boot_timeout,
-            job_s=self._ctx.job_deadline_s(job) if job else 0.0,
-        )
-        if verdict is None:
-            return
-        if verdict.verdict is Verdict.FAIL:
-            await fail_machine(self._ctx, machine.machine_id, verdict.reason)
-        else:
-            await self._retire_soon(machine.machine_id, verdict.reason)
-
     async def _is_stopped(self) -> bool:
-        if self._acting:
+        if len(self._actors):
             return False
         if self._stop is Stop.HAND_OVER:
             return True
@@ -364,9 +296,3 @@ class Controller:
             except FireRunnerError as error:
                 self._ctx.log.warning("cannot prune the ledger now", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
-
-
-def _idle(machine: MachineRecord) -> bool:
-    """True for a machine that has no job and no ask that could still bring one."""
-    states = {MachineState.RESERVED, MachineState.BOOTING, MachineState.WAITING}
-    return machine.job_id is None and machine.ask_started_at is None and machine.state in states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
@@ -13,7 +13,7 @@ from firerunner.ledger import JobState, MachineState
 
 LOOK_EVERY_S = 1.0
 
-Retire = Callable[[str, str], Awaitable[None]]
+Retire = Callable[[str, str], None]
 
 
 class HostWatch:
@@ -65,7 +65,7 @@ class HostWatch:
             return
         job = await self._ctx.ledger.job(machine.job_id) if machine.job_id else None
         if machine.state is MachineState.BUSY and job and job.state in {JobState.ENDED, JobState.RETURNED}:
-            await self._retire(machine_id, f"its job ended ({job.gitlab_status})")
+            self._retire(machine_id, f"its job ended ({job.gitlab_status})")
         else:
             await fail_machine(self._ctx, machine_id, f"the machine died: {detail}")
 

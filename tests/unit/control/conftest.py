@@ -1,4 +1,4 @@
-"""A whole FireRunner in one process: real ledger, gate and loop, a fake GitLab, machines that are coroutines."""
+"""A whole FireRunner in one process: real ledger, gate and loop; a fake GitLab; coroutines as machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -20,7 +19,7 @@ from firerunner.control import Context, Controller, Stop
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Job, Pipeline
 from firerunner.fakes.machines import FakeDriver
-from firerunner.gate import GuestFacts, create_gate
+from firerunner.gate import GateEvent, GuestFacts, create_gate
 from firerunner.gitlab import JobClient, RunnerClient, RunnersClient, new_http
 from firerunner.images import Image, Manifest, RunnerFacts, RunnerKind
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
@@ -91,7 +90,6 @@ class World:
         self.project = await self.gitlab.add_project("demo/app", {".gitlab-ci.yml": CI})
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.gate_address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.gate: Any = SimpleNamespace(notify=lambda event: None)
         self.job_calls = JobClient(self.gitlab.url, self._http)
         self.gate = create_gate(
             ledger=self.ledger,
@@ -99,10 +97,13 @@ class World:
             facts=lambda machine: GuestFacts(
                 gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
             ),
-            notify=lambda event: self.controller.observe_gate(event),
+            notify=self._observe,
             count=self.counters.count_gate,
         )
         await self._stack.enter_async_context(served(self.gate, self.listener))
+
+    def _observe(self, event: GateEvent) -> None:
+        self.controller.observe_gate(event)
 
     async def start(self) -> None:
         """A new controller, as after a start of the service."""
