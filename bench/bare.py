@@ -64,7 +64,7 @@ def _command(
     image: Image, boot: Path, disk: Path, gate_port: int, gitlab_port: int, tsc_khz: int
 ) -> list[str]:
     arguments = (
-        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check "
+        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check cryptomgr.notests "
         f"tsc_early_khz={tsc_khz} fr.address=10.0.2.15/24 fr.gateway=10.0.2.2 fr.root=vda fr.overlay=vdb"
     )
     network = (

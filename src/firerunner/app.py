@@ -106,13 +106,14 @@ class _Service:
             web=settings.listen.web,
             pid=os.getpid(),
         )
+        await self._prepare(drivers)
         await controller.run(on_started=gate.open)
         gate.close()
         with suppress(LedgerError):
             await ledger.resign(holder)
         self._log.info("stopped")
 
-    async def _driver(self, name: str) -> Driver:
+    async def _driver(self, name: str) -> QemuDriver:
         host = next(host for host in self._settings.hosts if host.name == name)
         driver = QemuDriver(
             self._settings.state_dir, vcpu=host.vcpu, memory_mib=host.memory_mib, disk_mib=host.disk_mib
@@ -121,6 +122,20 @@ class _Service:
         for problem in await driver.check():
             raise HostUnusable(f"host {name}: {problem.what}", remedy=problem.remedy)
         return driver
+
+    async def _prepare(self, drivers: Mapping[str, QemuDriver]) -> None:
+        """Find out now how guests run here, so that the first job does not wait for it."""
+        store = image_store(self._settings)
+        for name in {pool.image for pool in self._settings.pools}:
+            try:
+                image = store.resolve(name)
+                for host, driver in drivers.items():
+                    await driver.prepare(image.files)
+                    self._log.info(
+                        "guests run by", host=host, accelerator=await driver.accelerator(image.files)
+                    )
+            except FireRunnerError as error:
+                self._log.error("an image or a host is not ready", image=name, error=str(error))
 
     async def _keep_lease(self, ledger: Ledger, holder: str, controller: Controller) -> None:
         while True:
@@ -225,7 +240,7 @@ def _runner_config(pool: PoolSettings) -> dict[str, object]:
 
 def _readiness(controller: Controller) -> Readiness:
     reasons = {} if controller.started else {"controller": "starting"}
-    waiting = controller.reasons()
-    if waiting and len(waiting) == controller.pool_count:
-        reasons["pools"] = "no pool can ask: " + "; ".join(f"{k}: {v}" for k, v in waiting.items())
-    return Readiness(ready=not reasons, reasons=reasons, pools=waiting)
+    blocked = controller.blocked()
+    if len(blocked) == controller.pool_count:
+        reasons["pools"] = "no pool may ask: " + "; ".join(f"{k}: {v}" for k, v in blocked.items())
+    return Readiness(ready=not reasons, reasons=reasons, pools=controller.reasons())

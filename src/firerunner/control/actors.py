@@ -10,27 +10,25 @@ RETRY_S = 5.0
 
 
 class Actors:
-    """The actors under way. `changed` is called whenever one has ended."""
+    """The actors under way."""
 
-    def __init__(self, clock: Callable[[], float], log: Any, changed: Callable[[], None]) -> None:
+    def __init__(self, clock: Callable[[], float], log: Any) -> None:
         self._clock = clock
         self._log = log
-        self._changed = changed
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._acting)
 
-    def act(self, key: str, start: Callable[[], Awaitable[Any]]) -> bool:
-        """Start one, unless one with this key is at work or has just failed: then False.
+    def act(self, key: str, start: Callable[[], Awaitable[Any]]) -> None:
+        """Start one, unless one with this key is at work or has just failed.
 
         An actor that raises, or gives False for "not done yet", may be started again after `RETRY_S`.
         """
         if key in self._acting or self._clock() < self._not_before.get(key, 0.0):
-            return False
+            return
         self._acting[key] = asyncio.create_task(self._guarded(key, start), name=key)
-        return True
 
     async def _guarded(self, key: str, start: Callable[[], Awaitable[Any]]) -> None:
         done = False
@@ -45,7 +43,6 @@ class Actors:
                 self._not_before.pop(key, None)
             else:
                 self._not_before[key] = self._clock() + RETRY_S
-            self._changed()
 
     async def cancel(self) -> None:
         """End all of them where they are."""

@@ -7,17 +7,20 @@ job taken. A crash at any point leaves either nothing of GitLab's in our hands, 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
 from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
-from firerunner.errors import BadAnswer, LedgerError
+from firerunner.errors import BadAnswer, LedgerError, NotLeader, StaleWrite
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
 from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
 
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
+WRITE_RETRY_S = 1.0
 
 
 async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]) -> None:
@@ -30,14 +33,21 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
             ctx.post_machine(
                 await ctx.ledger.reserve(machine_id, action.pool, action.host, pool.resources, image_digest)
             )
-        await ctx.ledger.begin_ask(
-            machine_id,
-            host=action.host,
-            resources=ctx.pools[action.pool].resources,
-            image_digest=image_digest,
-        )
-        outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
-        await ctx.ledger.end_ask(machine_id)
+        try:
+            await ctx.ledger.begin_ask(
+                machine_id,
+                host=action.host,
+                resources=ctx.pools[action.pool].resources,
+                image_digest=image_digest,
+            )
+        except StaleWrite as error:
+            # An earlier ask for this id could not be marked as over: it may not be used again.
+            await fail_machine(ctx, machine_id, str(error))
+            raise
+        try:
+            outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
+        finally:
+            await ctx.ledger.end_ask(machine_id)
     finally:
         ctx.counters.asks.labels(action.pool, outcome.value).inc()
         await _post_machine(ctx, machine_id)
@@ -71,7 +81,7 @@ async def _ask(
     match answer:
         case AskedJob(raw=raw):
             ctx.last_update.pop(pool, None)
-            await ctx.ledger.keep_answer(machine_id, raw)
+            await _until_written(ctx, machine_id, lambda: ctx.ledger.keep_answer(machine_id, raw))
             await take_answer(ctx, machine_id, raw)
             return AskOutcome.JOB, now, ""
         case AskedNothing(last_update=last_update):
@@ -88,6 +98,19 @@ async def _ask(
             return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
         case _:
             assert_never(answer)
+
+
+async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awaitable[object]]) -> None:
+    """Write GitLab's answer down, however long the database takes: until then the job is only in memory."""
+    while True:
+        try:
+            await write()
+            return
+        except NotLeader:
+            raise
+        except LedgerError as error:
+            ctx.log.error("a job cannot be written down yet", machine=machine_id, error=str(error))
+            await asyncio.sleep(WRITE_RETRY_S)
 
 
 async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:

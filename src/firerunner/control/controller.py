@@ -42,6 +42,7 @@ from firerunner.planning import (
     Refill,
     Retire,
     Tick,
+    blocked,
     plan,
     reasons,
 )
@@ -70,12 +71,13 @@ class Controller:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._fleet = Fleet()
         self._sweep_now = asyncio.Event()
-        self._actors = Actors(ctx.clock, ctx.log, self._sweep_now.set)
+        self._actors = Actors(ctx.clock, ctx.log)
         self._sweep = Sweep(ctx, self._actors)
         self._watches = {host: HostWatch(ctx, host, self._sweep.retire) for host in ctx.drivers}
         self._images: dict[str, Manifest] = {}
         self._stop: Stop | None = None
         self._started = False
+        self._started_actions = 0
 
     # --- what others tell us -------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class Controller:
 
     def observe_gate(self, event: GateEvent) -> None:
         """The gate has seen something and written it into the ledger."""
-        self._actors.act(f"gate-{id(event)}", lambda: self._gate_event(event))
+        self._actors.act(self._once("gate"), lambda: self._gate_event(event))
 
     def request_stop(self, how: Stop) -> None:
         """Stop asking now, and return from `run` when what `how` says is done."""
@@ -105,6 +107,10 @@ class Controller:
     def reasons(self) -> dict[str, str]:
         """Each pool that does not ask now, and why."""
         return reasons(self._fleet)
+
+    def blocked(self) -> dict[str, str]:
+        """Those of `reasons` that are not just "no job" or "no room"."""
+        return blocked(self._fleet)
 
     @property
     def pool_count(self) -> int:
@@ -192,23 +198,22 @@ class Controller:
     # --- actors --------------------------------------------------------------------------
 
     def _start(self, action: Action) -> None:
-        started = True
         match action:
-            case Ask(pool=pool):
-                started = pool in self._images and self._actors.act(f"ask-{pool}", lambda: self._ask(action))
+            case Ask():
+                self._actors.act(self._once("ask"), lambda: self._ask(action))
             case Launch(machine_id=machine_id):
                 self._actors.act(machine_id, lambda: launch(self._ctx, machine_id))
-            case Assign(job_id=job_id):
-                started = self._actors.act(
-                    f"assign-{job_id}", lambda: self._reported(action, self._assign(action))
-                )
+            case Assign():
+                self._actors.act(self._once("assign"), lambda: self._reported(action, self._assign(action)))
             case Refill():
-                key = f"refill-{new_machine_id()}"
-                started = self._actors.act(key, lambda: self._reported(action, self._refill(action)))
+                self._actors.act(self._once("refill"), lambda: self._reported(action, self._refill(action)))
             case Retire(machine_id=machine_id, reason=reason):
                 self._sweep.retire(machine_id, reason)
-        if not started:
-            self.post(NotDone(action, at=self._ctx.clock(), reason="it could not be started now"))
+
+    def _once(self, kind: str) -> str:
+        """A key of its own: the plan itself sees to it that such an action is not said twice."""
+        self._started_actions += 1
+        return f"{kind}-{self._started_actions}"
 
     async def _ask(self, action: Ask) -> None:
         manifest = self._images[action.pool]
@@ -224,10 +229,11 @@ class Controller:
 
     async def _assign(self, action: Assign) -> None:
         """Another machine for a job whose machine died before it was delivered."""
-        machine_id = action.machine_id or await self._reserve(action.pool, action.host)
-        await self._ctx.ledger.reassign(action.job_id, machine_id)
-        self._ctx.wake_gate(machine_id)
-        await self._post(machine_id)
+        async with self._ctx.locks[f"job-{action.job_id}"]:  # as `settle` does, which says who is homeless
+            machine_id = action.machine_id or await self._reserve(action.pool, action.host)
+            await self._ctx.ledger.reassign(action.job_id, machine_id)
+            self._ctx.wake_gate(machine_id)
+            await self._post(machine_id)
 
     async def _refill(self, action: Refill) -> None:
         """A warm machine, without a job."""

@@ -35,4 +35,5 @@ async def retire(ctx: Context, machine_id: str, reason: str) -> bool:
         await ctx.ledger.move_machine(machine_id, MachineState.GONE)
         ctx.log.info("machine gone", machine=machine_id, reason=machine.reason or reason)
         ctx.post_removed(machine_id)
+        ctx.locks.pop(f"job-{machine.job_id}", None)
         return True

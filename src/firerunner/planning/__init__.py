@@ -17,7 +17,7 @@ from firerunner.planning.events import (
 from firerunner.planning.facts import HostFacts, PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import plan
-from firerunner.planning.reasons import reasons
+from firerunner.planning.reasons import blocked, reasons
 
 __all__ = [
     "Action",
@@ -40,6 +40,7 @@ __all__ = [
     "Refill",
     "Retire",
     "Tick",
+    "blocked",
     "plan",
     "reasons",
 ]

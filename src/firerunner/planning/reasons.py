@@ -11,33 +11,43 @@ from firerunner.planning.plan import kept_free, wants_to_ask
 def reasons(fleet: Fleet) -> dict[str, str]:
     """For each configured pool that has no ask in flight, why, as of the last event."""
     taken = kept_free(fleet)
-    return {
-        pool.name: _reason(fleet, pool, taken)
-        for pool in fleet.pools.values()
-        if pool.facts is not None and pool.ask is None
-    }
+    return {pool.name: _blocked(fleet, pool) or _reason(fleet, pool, taken) for pool in _silent(fleet)}
 
 
-def _reason(fleet: Fleet, pool: Pool, taken: dict[str, int]) -> str:
-    facts = pool.facts
+def blocked(fleet: Fleet) -> dict[str, str]:
+    """Those of `reasons` that would keep the pool from asking even with room and jobs for it."""
+    return {pool.name: why for pool in _silent(fleet) if (why := _blocked(fleet, pool))}
+
+
+def _silent(fleet: Fleet) -> list[Pool]:
+    return [pool for pool in fleet.pools.values() if pool.facts is not None and pool.ask is None]
+
+
+def _blocked(fleet: Fleet, pool: Pool) -> str:
+    """Why the pool may not ask at all; empty if it may."""
+    facts, now = pool.facts, fleet.now
     if facts is None:
         return "it is not configured"
-    now = fleet.now
     if facts.paused_reason is not None:
         return facts.paused_reason
     if not facts.image_ready:
         return "its image is missing: run firerunner image build"
     if not fleet.started:
         return "starting: looking at hosts and machines"
-    if pool.homeless:
-        return f"job {next(iter(pool.homeless))} needs another machine first; {_no_room(fleet, pool, {})}"
     if now < pool.retry_at:
         return f"{pool.retry_reason}; next try in {pool.retry_at - now:.0f} s"
     if now < pool.failed_until:
         wait_s = pool.failed_until - now
         return f"the last {pool.failures} machines ended before they had booted; next try in {wait_s:.0f} s"
-    if not wants_to_ask(pool, now):
-        wait_s = pool.last_answer_at + facts.check_interval_s - now
+    return ""
+
+
+def _reason(fleet: Fleet, pool: Pool, taken: dict[str, int]) -> str:
+    """Why a pool that may ask does not do so now."""
+    if pool.homeless:
+        return f"job {next(iter(pool.homeless))} needs another machine first; {_no_room(fleet, pool, {})}"
+    if pool.facts is not None and not wants_to_ask(pool, fleet.now):
+        wait_s = pool.last_answer_at + pool.facts.check_interval_s - fleet.now
         return f"GitLab had no job; next ask in {wait_s:.1f} s"
     return _no_room(fleet, pool, taken)
 

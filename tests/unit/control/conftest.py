@@ -158,8 +158,13 @@ class World:
         return pipeline, self.gitlab.job("one", pipeline)
 
     async def ended(self, job: Job) -> Job:
-        """Wait until GitLab says so."""
-        return await self.gitlab.wait_for_job(job, timeout_s=WAIT_S)
+        """Wait until GitLab says so. A controller that breaks off meanwhile breaks the test off."""
+        waiting = asyncio.create_task(self.gitlab.wait_for_job(job, timeout_s=WAIT_S))
+        await asyncio.wait({waiting, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        if self._running.done() and not self._running.cancelled() and not waiting.done():
+            waiting.cancel()
+            self._running.result()
+        return await waiting
 
     async def until(self, look: Callable[[], Any]) -> Any:
         """Wait until `look`, a coroutine function, gives something true."""

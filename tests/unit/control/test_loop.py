@@ -1,4 +1,4 @@
-"""Jobs through the whole of FireRunner, with machines that are coroutines, and what can go wrong on the way."""
+"""Jobs through the whole of FireRunner, with coroutines as machines, and what can go wrong on the way."""
 
 from __future__ import annotations
 
