@@ -178,8 +178,25 @@ def make_state_dir(path: Path) -> None:
 
 
 @asynccontextmanager
+async def existing_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """The ledger of a service that has run before; a look at it makes nothing. Raises FireRunnerError."""
+    if not _has_ledger(settings):
+        raise FireRunnerError(
+            f"there is no ledger at {settings.database_url}",
+            remedy="Has `firerunner serve` run with this --config?",
+        )
+    async with open_ledger(settings) as ledger:
+        yield ledger
+
+
+def _has_ledger(settings: Settings) -> bool:
+    kind, _, path = settings.database_url.partition(":///")
+    return kind != "sqlite" or Path(path).exists()
+
+
+@asynccontextmanager
 async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger of these settings, up to date."""
+    """The ledger of these settings, made if it is not there, and up to date."""
     ledger = await Ledger.open(settings.database_url, Keyring.load_or_create(settings.key_file), time.time)
     try:
         yield ledger
@@ -194,13 +211,15 @@ def image_store(settings: Settings) -> Store:
 
 async def images_in_use(settings: Settings) -> set[str]:
     """Digests of the images of machines that are not gone."""
+    if not _has_ledger(settings):
+        return set()
     async with open_ledger(settings) as ledger:
         return {machine.image_digest for machine in await ledger.machines()}
 
 
 async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> bytes:
     """The end of a machine's console. Raises FireRunnerError for a machine that nobody knows."""
-    async with open_ledger(settings) as ledger:
+    async with existing_ledger(settings) as ledger:
         if await ledger.machine(machine_id) is None:
             raise FireRunnerError(
                 f"there is no machine {machine_id}", remedy="See `firerunner machines --all`"

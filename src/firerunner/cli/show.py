@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from firerunner.app import console_of, open_ledger
+from firerunner.app import console_of, existing_ledger
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table
 from firerunner.ledger import LIVE_MACHINES, OPEN_JOBS, JobRecord, JobState, MachineRecord, MachineState
 from firerunner.settings import Settings, load_settings
@@ -91,12 +91,12 @@ def logs(
 
 
 async def _jobs(settings: Settings, show_all: bool) -> list[JobRecord]:
-    async with open_ledger(settings) as ledger:
+    async with existing_ledger(settings) as ledger:
         return await ledger.jobs(frozenset(JobState) if show_all else OPEN_JOBS)
 
 
 async def _machines(settings: Settings, show_all: bool) -> list[MachineRecord]:
-    async with open_ledger(settings) as ledger:
+    async with existing_ledger(settings) as ledger:
         return await ledger.machines(frozenset(MachineState) if show_all else LIVE_MACHINES)
 
 

@@ -75,6 +75,7 @@ class Controller:
         self._sweep = Sweep(ctx, self._actors)
         self._watches = {host: HostWatch(ctx, host, self._sweep.retire) for host in ctx.drivers}
         self._images: dict[str, Manifest] = {}
+        self._image_faults: dict[str, str] = {}
         self._stop: Stop | None = None
         self._started = False
         self._started_actions = 0
@@ -168,21 +169,23 @@ class Controller:
                 self._ctx.post_machine(machine)
 
     def _look_at_images(self) -> None:
-        self._images = {}
         for pool in self._ctx.pools.values():
             try:
                 self._images[pool.name] = self._ctx.resolve_image(pool.image).manifest
+                self._image_faults.pop(pool.name, None)
             except ImageError as error:
-                self._ctx.log.error("image not usable", pool=pool.name, image=pool.image, error=str(error))
+                if self._image_faults.get(pool.name) != str(error):
+                    self._ctx.log.error("image not usable", pool=pool.name, error=str(error))
+                self._image_faults[pool.name] = str(error)
 
     def _pool_facts(self, pool: PoolSettings) -> PoolFacts:
         manifest = self._images.get(pool.name)
         paused = None
         if self._stop is not None:
             paused = f"stopping ({self._stop.value})"
-        elif manifest is None:
-            paused = f"image {pool.image} is missing or damaged: run `firerunner image build`"
-        elif manifest.info is None:
+        elif pool.name in self._image_faults:
+            paused = self._image_faults[pool.name]
+        elif manifest is None or manifest.info is None:
             paused = f"image {pool.image} has no recorded runner info: build it again"
         return PoolFacts(
             name=pool.name,
@@ -191,7 +194,7 @@ class Controller:
             limit=pool.limit,
             warm=0 if self._stop else pool.warm,
             check_interval_s=pool.check_interval,
-            image_ready=manifest is not None,
+            image_ready=pool.name not in self._image_faults,
             paused_reason=paused,
         )
 

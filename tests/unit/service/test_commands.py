@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from firerunner.app import open_ledger
+from firerunner.settings import load_settings
 
 COMMANDS = (
     "serve", "demo", "doctor", "jobs", "machines", "logs",
@@ -40,6 +44,11 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+async def make_ledger(config: Path) -> None:
+    async with open_ledger(load_settings(config)):
+        pass
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = run(*command.split(), "--help")
@@ -65,13 +74,26 @@ def test_the_settings_in_force_are_shown_without_secrets(config: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["jobs", "machines"])
+def test_a_ledger_that_is_not_there_is_not_made_by_a_look(config: Path, command: str) -> None:
+    shown = run(command, "--json", "--all", "--config", str(config))
+
+    assert shown.returncode == 1
+    assert "there is no ledger at" in shown.stderr
+    assert list((config.parent / "state").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["jobs", "machines"])
 def test_an_empty_ledger_lists_nothing(config: Path, command: str) -> None:
+    asyncio.run(make_ledger(config))
+
     shown = run(command, "--json", "--all", "--config", str(config))
 
     assert json.loads(shown.stdout) == []
 
 
 def test_a_machine_that_nobody_knows_is_named_with_the_remedy(config: Path) -> None:
+    asyncio.run(make_ledger(config))
+
     shown = run("logs", "fr-000000000000", "--config", str(config))
 
     assert shown.returncode == 1
