@@ -88,7 +88,7 @@ class _Service:
             clock=time.time,
             count=counters.count_gate,
         )
-        context.wake_gate = gate.wake
+        context.wake_gate, context.heard_at = gate.wake, gate.heard_at
         webhook = create_intake(
             settings.webhook, controller.wake, lambda outcome: counters.hooks.labels(outcome).inc()
         )

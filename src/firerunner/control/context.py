@@ -40,6 +40,8 @@ class Context:
     log: Any
     wake_gate: Callable[[str], None] = field(default=lambda machine_id: None)
     """Tells the gate that a job waits for the machine of that id."""
+    heard_at: Callable[[str], float] = field(default=lambda machine_id: 0.0)
+    """When the gate last heard a machine's runner speak about its job (Unix seconds); 0 if never."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
     last_update: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from firerunner.control.actors import Actors
-from firerunner.control.asking import ask
+from firerunner.control.asking import ask, fail_machine
 from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
@@ -21,7 +21,7 @@ from firerunner.control.settling import end
 from firerunner.control.sweeping import Sweep
 from firerunner.control.watching import HostWatch
 from firerunner.errors import FireRunnerError, ImageError
-from firerunner.gate import GateEvent, GuestEnded, JobFinal, JobGone
+from firerunner.gate import GateEvent, GuestEnded, JobDropped, JobFinal, JobGone
 from firerunner.images import Manifest
 from firerunner.intake import Hook
 from firerunner.ledger import MachineState
@@ -264,6 +264,8 @@ class Controller:
                 self._ctx.counters.jobs.labels(job.pool, job.gitlab_status or event.status).inc()
                 self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
             await self._ctx.ledger.drop_secrets(event.job_id)
+        elif isinstance(event, JobDropped):
+            await fail_machine(self._ctx, event.machine_id, "its runner let the job go and asked for another")
         if isinstance(event, GuestEnded):
             for watch in self._watches.values():
                 watch.now.set()

@@ -1,8 +1,8 @@
-"""The observer of jobs that no runner speaks for yet: keeps them alive in GitLab and sees a cancel.
+"""The observer of jobs that no runner speaks for: keeps them alive in GitLab and sees a cancel.
 
-A job is `running` in GitLab from the 201 on, and fails after an hour without a word. Until the
-guest's own runner has spoken, `PUT state=running` is said here, and its answer shows a cancel
-(reference: gitlab.md 3.5, 3.6).
+A job is `running` in GitLab from the 201 on, and fails after an hour without a word. Where the
+guest's own runner is silent, because it has not come so far or hangs, `PUT state=running` is said
+here, and its answer shows a cancel (reference: gitlab.md 3.5, 3.6).
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from firerunner.ledger import JobRecord, JobState
 
 KEEP_EVERY_S = 30.0
 LOOK_EVERY_S = 5.0
-SILENT = (JobState.TAKEN, JobState.ASSIGNED, JobState.DELIVERED)
+DELIVERED = frozenset({JobState.DELIVERED, JobState.RUNNING})
 
 
 async def keep_jobs(ctx: Context) -> None:
-    """Run for ever: keep each silent job, once every 30 seconds."""
+    """Run for ever: keep each open job that nobody has spoken about for 30 seconds."""
     kept_at: dict[int, float] = {}
     while True:
-        jobs = await ctx.ledger.jobs(SILENT)
+        jobs = await ctx.ledger.jobs()
         kept_at = {job.job_id: kept_at.get(job.job_id, job.taken_at) for job in jobs}
         for job in jobs:
-            if ctx.clock() - kept_at[job.job_id] >= KEEP_EVERY_S:
+            heard_at = ctx.heard_at(job.machine_id) if job.machine_id else 0.0
+            if ctx.clock() - max(kept_at[job.job_id], heard_at) >= KEEP_EVERY_S:
                 kept_at[job.job_id] = ctx.clock()
                 await keep(ctx, job)
         await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def keep(ctx: Context, job: JobRecord) -> None:
-    """Say once that the job is alive, and end it here if GitLab has ended or cancelled it."""
+    """Say once that the job is alive, and end it here if GitLab has ended it, or cancelled it unseen."""
     token = await ctx.ledger.job_token(job.job_id)
     if token is None:
         return
@@ -42,9 +43,9 @@ async def keep(ctx: Context, job: JobRecord) -> None:
     except GitLabError as error:
         ctx.log.warning("cannot keep a job alive now", job=job.job_id, error=str(error))
         return
-    if reply.gone:
-        await end(ctx, job, reply.job_status, "GitLab ended it before its runner spoke")
-    elif reply.job_status == "canceling" and job.state is not JobState.DELIVERED:
+    if reply.over:
+        await end(ctx, job, reply.job_status, "GitLab had ended it, and its runner did not say so")
+    elif reply.job_status == "canceling" and job.state not in DELIVERED:
         current = await ctx.ledger.job(job.job_id)
         if current is not None and current.state is job.state:
             await give_back(ctx, current, "cancelled before its machine was ready", canceling=True)

@@ -74,7 +74,7 @@ class Play:
                 for delivery in gitlab.hooks.deliveries
             ),
         )
-        await self._stage.service.finish()
+        await self._stage.service.finish()  # before the leftovers are counted
         return Result(
             self._nonce, outcomes, observed, await self._leftovers(), self._stage.service.log_tail(4000)
         )

@@ -23,6 +23,7 @@ from firerunner.fakes.gitlab.model import Project
 from firerunner.images import Recipe
 from firerunner.images.runner_binary import ENVIRONMENT_VARIABLE
 from firerunner.ledger import Ledger
+from firerunner.machines.qemu import QemuDriver
 from firerunner.settings import Settings, load_settings
 
 GITLAB_NAME = "gitlab.test"
@@ -115,9 +116,22 @@ async def _build(
     ledger = await stack.enter_async_context(open_ledger(settings))
     service = Supervisor(config, directory / "service.log", restart_after_s)
     service.start()
-    stack.push_async_callback(service.finish)
+    stack.push_async_callback(_strike, gitlab, service, settings.state_dir)
     await service.until_healthy(f"http://{settings.listen.web}/health")
     return Stage(directory, config, settings, gitlab, project, ledger, service)
+
+
+async def _strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:
+    """End what still runs, also after an interruption in the middle of it all."""
+    for job in gitlab.jobs():
+        gitlab.cancel(job, force=True)
+    await service.finish()
+    driver = QemuDriver(state_dir)
+    try:
+        for sighting in await driver.list():
+            await driver.destroy(sighting.machine_id)
+    finally:
+        await driver.aclose()
 
 
 def _free_port() -> int:

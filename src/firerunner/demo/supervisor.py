@@ -17,7 +17,7 @@ from firerunner.demo.leftovers import processes_of
 from firerunner.errors import FireRunnerError
 
 START_S = 30.0
-FINISH_S = 120.0
+FINISH_S = 60.0
 POLL_S = 0.1
 
 

@@ -62,6 +62,10 @@ class Gate:
         self._delivery.closing = True
         self._delivery.bell.ring_all()
 
+    def heard_at(self, machine_id: str) -> float:
+        """When the machine's runner last spoke about its job (Unix seconds); 0 if not since our start."""
+        return self._ties.heard_at(machine_id)
+
     def held_asks(self) -> int:
         """How many asks wait for their job now."""
         return self._delivery.bell.held()

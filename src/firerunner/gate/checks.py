@@ -46,6 +46,8 @@ class Tie:
     trace_saved_at: float = 0.0
     dependencies: Mapping[int, str] | None = field(default=None, repr=False)
     """Job id to hash of its token; None until it is needed."""
+    heard_at: float = 0.0
+    """When the runner last spoke about the job, as far as this process has heard."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
 
@@ -55,6 +57,11 @@ class Ties:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ties: OrderedDict[str, Tie] = OrderedDict()
+
+    def heard_at(self, machine_id: str) -> float:
+        """When the machine's runner last spoke about its job; 0 if this process has not heard it."""
+        tie = self._ties.get(machine_id)
+        return tie.heard_at if tie else 0.0
 
     def doubt(self, machine_id: str) -> None:
         """The next job call of this machine is checked against the ledger."""

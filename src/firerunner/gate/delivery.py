@@ -16,7 +16,7 @@ from typing import Any, Final
 from firerunner.errors import StaleWrite, Unreachable
 from firerunner.gate.credentials import MAX_SECRET_CHARS, prove
 from firerunner.gate.desk import Desk, log
-from firerunner.gate.events import GuestAsked, JobDelivered, JobFinal
+from firerunner.gate.events import GuestAsked, JobDelivered, JobDropped, JobFinal
 from firerunner.gate.exchange import ClientGone, Exchange
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gitlab.jobs import JobReply, JobStatus
@@ -113,6 +113,9 @@ class Delivery:
                     job = await self._desk.ledger.job_of_machine(machine_id)
                     if job is not None and job.state in _DELIVERABLE:
                         return await self._offer(job.job_id, machine_id)
+                    if job is not None and job.state is JobState.RUNNING:
+                        self._desk.tell(JobDropped(job.job_id, machine_id))
+                        return None
                     left_s = until - loop.time()
                     if (job.state if job else None) not in _COMING or left_s <= 0:
                         return None

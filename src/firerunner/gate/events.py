@@ -63,6 +63,17 @@ class JobGone:
 
 
 @dataclass(frozen=True, slots=True)
+class JobDropped:
+    """The runner asks again although it has spoken about its job and not ended it: it has let it go.
+
+    gitlab-runner does so when the first `PUT state=running` fails on its side (commands/single.go).
+    """
+
+    job_id: int
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuestEnded:
     """PID 1 has said `ended` and is about to reboot."""
 
@@ -70,4 +81,4 @@ class GuestEnded:
     exit_code: int | None
 
 
-GateEvent = GuestBooted | GuestAsked | JobDelivered | JobSpoke | JobFinal | JobGone | GuestEnded
+GateEvent = GuestBooted | GuestAsked | JobDelivered | JobSpoke | JobDropped | JobFinal | JobGone | GuestEnded

@@ -131,6 +131,7 @@ class World:
             clock=time.time,
             log=structlog.get_logger("test"),
             wake_gate=self.gate.wake,
+            heard_at=self.gate.heard_at,
         )
         self.controller = Controller(context, keep_s=86_400)
         self._running = asyncio.create_task(self.controller.run(self.gate.open))

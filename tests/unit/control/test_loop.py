@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from firerunner.control import deadlines, keeping
 from firerunner.fakes.machines import Guest, good_life, start
 from firerunner.ledger import JobState, MachineState
 from firerunner.machines.spec import MachineSpec, Resources
@@ -149,6 +150,50 @@ async def test_a_job_cancelled_by_force_during_boot_is_not_delivered(world: Worl
 
     assert job.status == "canceled"
     assert world.gitlab.trace(job) == ""
+    await world.check_nothing_left()
+
+
+async def test_a_runner_that_lets_its_job_go_and_asks_again_is_found_out(world: World) -> None:
+    async def drops(guest: Guest) -> None:
+        await start(guest)
+        while True:
+            await guest.ask()
+            await asyncio.sleep(0.05)
+
+    world.driver.life = drops
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+
+    assert (job.status, job.failure_reason) == ("failed", "runner_system_failure")
+    assert "let the job go" in world.gitlab.trace(job)
+
+
+async def test_a_cancel_that_the_runner_does_not_see_ends_its_machine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "KEEP_EVERY_S", 0.1)
+    monkeypatch.setattr(keeping, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(deadlines, "AFTER_CANCEL_S", 0.1)
+    running = asyncio.Event()
+
+    async def hangs(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        await asyncio.Event().wait()
+
+    world.driver.life = hangs
+    _, job = await world.pipeline()
+    await running.wait()
+    world.gitlab.cancel(job)
+    world.gitlab.cancel(job, force=True)
+    await world.crash()
+    await world.start()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "canceled"
     await world.check_nothing_left()
 
 

@@ -41,7 +41,7 @@ def test_the_command_line_names_no_file_and_no_secret_of_the_machine() -> None:
     ]
     assert all(path.startswith(("/proc/self/fd/", "/dev/fdset/")) for path in paths)
     assert argv[argv.index("-append") + 1] == (
-        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check tsc_early_khz=2596099 "
+        "console=ttyS0 quiet panic=-1 reboot=t no_timer_check cryptomgr.notests tsc_early_khz=2596099 "
         "fr.address=10.0.2.15/24 fr.gateway=10.0.2.2 fr.root=vda fr.overlay=vdb"
     )
     assert {"-no-reboot", "-nodefaults", "-no-user-config"} <= set(argv)

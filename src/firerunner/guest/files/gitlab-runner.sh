@@ -388,6 +388,7 @@ while ask; do
     : > "$work/log"
     put_state running
     if flagged abort || flagged cancel; then # commands/single.go: not counted, ask again
+        if flagged cancel; then put_state failed; fi
         rm -f "$work"/{abort,cancel}
         continue
     fi
