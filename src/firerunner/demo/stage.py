@@ -124,7 +124,8 @@ async def _build(
 async def _strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:
     """End what still runs, also after an interruption in the middle of it all."""
     for job in gitlab.jobs():
-        gitlab.cancel(job, force=True)
+        gitlab.cancel(job)
+        gitlab.cancel(job, force=True)  # a running job is only `canceling` after the first
     await service.finish()
     driver = QemuDriver(state_dir)
     try:
