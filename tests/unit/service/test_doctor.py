@@ -1,0 +1,58 @@
+"""What `doctor` finds in a configuration: images, tokens, a GitLab that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from firerunner.doctor import Finding, Level, examine_settings
+from firerunner.fakes.gitlab import FakeGitLab
+from firerunner.machines.qemu import QemuDriver
+from firerunner.settings import Settings, load_settings
+
+pytestmark = pytest.mark.anyio
+
+
+def configured(directory: Path, gitlab_url: str, tokens: dict[str, str]) -> Settings:
+    path = directory / "config.yaml"
+    pools = [{"name": name, "runner_token": token, "image": "demo"} for name, token in tokens.items()]
+    path.write_text(
+        yaml.safe_dump({"gitlab": {"url": gitlab_url}, "state_dir": str(directory / "state"), "pools": pools})
+    )
+    return load_settings(path)
+
+
+async def examined(settings: Settings) -> list[Finding]:
+    driver = QemuDriver(settings.state_dir)
+    try:
+        return await examine_settings(settings, driver)
+    finally:
+        await driver.aclose()
+
+
+async def test_tokens_and_images_are_judged_pool_by_pool(tmp_path: Path) -> None:
+    async with FakeGitLab(tmp_path / "gitlab") as gitlab:
+        good, revoked = gitlab.add_runner(["a"]), gitlab.add_runner(["b"])
+        gitlab.delete_runner(revoked)
+
+        findings = await examined(configured(tmp_path, gitlab.url, {"a": good, "b": revoked}))
+
+        assert gitlab.managers() == []
+    said = {(finding.subject, finding.level): finding for finding in findings}
+    assert said["pool a", Level.OK].what == "GitLab takes the runner token"
+    refused = [finding for finding in findings if "refuses the runner token" in finding.what]
+    assert [(finding.subject, finding.level) for finding in refused] == [("pool b", Level.FAIL)]
+    missing = [finding for finding in findings if "no image 'demo'" in finding.what]
+    assert {finding.subject for finding in missing} == {"pool a", "pool b"}
+    assert all("firerunner image build" in finding.remedy for finding in missing)
+
+
+async def test_a_gitlab_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    async with FakeGitLab(tmp_path / "gitlab") as gitlab:
+        settings = configured(tmp_path, gitlab.url, {"a": "glrt-x", "b": "glrt-y"})
+
+    findings = await examined(settings)
+
+    assert [finding.level for finding in findings if finding.subject == "gitlab"] == [Level.FAIL]
