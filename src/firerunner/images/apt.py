@@ -1,8 +1,8 @@
 """Fetches Debian packages the way this computer fetches its own, without touching its state.
 
 The host's apt knows which mirror, proxy and keys work here, so its sources for the wanted Debian release
-are taken over where it has some; else Debian's own address is used. Lists and downloads live in a
-directory of their own: no root needed, and the host's package lists stay as they are.
+are taken over; no address is known here. Lists and downloads live in a directory of their own: no root
+needed, and the host's package lists stay as they are.
 """
 
 from __future__ import annotations
@@ -37,15 +37,6 @@ class Source:
         return f"deb {signed_by}{self.uri} {self.release} {self.component}"
 
 
-def public_sources(suite: str) -> tuple[Source, ...]:
-    """Debian's own addresses."""
-    return (
-        Source("http://deb.debian.org/debian", suite),
-        Source("http://deb.debian.org/debian", f"{suite}-updates"),
-        Source("http://deb.debian.org/debian-security", f"{suite}-security"),
-    )
-
-
 def parse_targets(text: str, suite: str) -> tuple[Source, ...]:
     """Pick Debian's main component of one release out of `apt-get indextargets` lines."""
     found: dict[Source, None] = {}
@@ -66,10 +57,16 @@ def transport_settings(dump: str) -> str:
 
 
 async def host_sources(suite: str) -> tuple[Source, ...]:
-    """The host's sources for a Debian release, or Debian's own if the host has none."""
+    """The host's sources for a Debian release. Raises `ImageError` if its apt knows none."""
     form = "|".join(f"$({name})" for name in _FIELDS)
     text = await run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], remedy=_REMEDY)
-    return parse_targets(text, suite) or public_sources(suite)
+    sources = parse_targets(text, suite)
+    if not sources:
+        raise ImageError(
+            f"this computer's apt knows no Debian {suite}",
+            remedy=f"Run `apt-get update`; elsewhere than on Debian, add a source for {suite} to apt first",
+        )
+    return sources
 
 
 class Apt:
@@ -77,6 +74,7 @@ class Apt:
 
     def __init__(self, directory: Path, sources: tuple[Source, ...], settings: str) -> None:
         self._directory = directory
+        self.sources = sources
         self.sources_file = directory / "sources.list"
         self.settings_file = directory / "acquire.conf"
         for name in _DIRECTORIES:

@@ -11,7 +11,7 @@ from typing import Final
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.manifest import RunnerKind
 
-BUILDER_REVISION: Final = 1
+BUILDER_REVISION: Final = 2
 """Raised when the builder makes something different of the same recipe."""
 
 BASE_PACKAGES: Final = ("bash", "ca-certificates", "curl", "git", "git-lfs", "iproute2")

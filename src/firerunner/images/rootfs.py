@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firerunner.images.apt import Apt, public_sources
+from firerunner.images.apt import Apt
 from firerunner.images.tools import run
 
 _MIB: Final = 1 << 20
@@ -64,7 +64,7 @@ async def build_root(
 
 def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]:
     """The one mmdebstrap call. Hooks are shell text in which `$1` is the new root."""
-    public = "".join(f"deb {source.uri} {source.release} main\n" for source in public_sources(recipe.suite))
+    sources = "".join(f"{source.line()}\n" for source in apt.sources)
     hooks = (
         f"upload {shlex.quote(str(recipe.runner))} {_RUNNER_PATH}",
         f'chmod 0755 "$1{_RUNNER_PATH}"',
@@ -73,7 +73,7 @@ def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]
         # The guest learns names from the gate's hosts file, and who it is from its boot parameters.
         ': > "$1/etc/resolv.conf"; : > "$1/etc/machine-id"; echo "127.0.0.1 localhost" > "$1/etc/hosts"',
         'rm -f "$1/etc/hostname" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/etc/apt/sources.list.d/*',
-        f'printf %s {shlex.quote(public)} > "$1/etc/apt/sources.list"',
+        f'printf %s {shlex.quote(sources)} > "$1/etc/apt/sources.list"',
         'rm -rf "$1"/var/log/*.log "$1"/var/log/apt "$1"/var/cache/* "$1"/var/lib/apt/lists/*',
     )
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firerunner.images.apt import Source, parse_targets, public_sources, transport_settings
+from firerunner.images.apt import Source, parse_targets, transport_settings
 
 TARGETS = """\
 Debian|bookworm|bookworm|main|http://mirror.example/debian/|amd64
@@ -46,12 +46,4 @@ def test_proxies_and_checks_are_kept_and_lists_are_not() -> None:
     assert transport_settings(dump).splitlines() == [
         'Acquire::http::Proxy "http://proxy.example:3142";',
         'Acquire::https::CAInfo "/etc/ssl/our.pem";',
-    ]
-
-
-def test_debian_itself_has_updates_and_security() -> None:
-    assert [source.release for source in public_sources("bookworm")] == [
-        "bookworm",
-        "bookworm-updates",
-        "bookworm-security",
     ]

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class LocalMachines:
         return self._turns[zlib.crc32(machine_id.encode()) % len(self._turns)]
 
     @contextlib.contextmanager
-    def _room_for(self, spec: MachineSpec):  # type: ignore[no-untyped-def]
+    def _room_for(self, spec: MachineSpec) -> Iterator[None]:
         with self._making_lock:
             living = {
                 sighting.machine_id: self._resources_of(sighting.machine_id)
