@@ -16,6 +16,22 @@ from .conftest import World, image
 pytestmark = pytest.mark.anyio
 
 
+class Held:
+    """A life that stops in mid-job until it is let go, and then ends well."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, guest: Guest) -> None:
+        await start(guest)
+        self.running.set()
+        await self.go_on.wait()
+        await guest.say("going on\n")
+        await guest.update("success")
+        await guest.ended()
+
+
 async def test_a_job_runs_and_nothing_is_left(world: World) -> None:
     _, job = await world.pipeline()
 
@@ -198,22 +214,12 @@ async def test_a_cancel_that_the_runner_does_not_see_ends_its_machine(
 
 
 async def test_a_crash_in_mid_job_is_survived_and_the_machine_adopted(world: World) -> None:
-    running, go_on = asyncio.Event(), asyncio.Event()
-
-    async def waits(guest: Guest) -> None:
-        await start(guest)
-        running.set()
-        await go_on.wait()
-        await guest.say("after the crash\n")
-        await guest.update("success")
-        await guest.ended()
-
-    world.driver.life = waits
+    held = world.driver.life = Held()
     _, job = await world.pipeline()
-    await running.wait()
+    await held.running.wait()
     await world.crash()
     await world.start()
-    go_on.set()
+    held.go_on.set()
 
     await world.ended(job)
     await world.finish()
@@ -224,22 +230,13 @@ async def test_a_crash_in_mid_job_is_survived_and_the_machine_adopted(world: Wor
 
 
 async def test_handing_over_leaves_the_job_running(world: World) -> None:
-    running, go_on = asyncio.Event(), asyncio.Event()
-
-    async def waits(guest: Guest) -> None:
-        await start(guest)
-        running.set()
-        await go_on.wait()
-        await guest.update("success")
-        await guest.ended()
-
-    world.driver.life = waits
+    held = world.driver.life = Held()
     _, job = await world.pipeline()
-    await running.wait()
+    await held.running.wait()
     await world.hand_over()
     states = [machine.state for machine in await world.ledger.machines() if machine.job_id]
     await world.start()
-    go_on.set()
+    held.go_on.set()
     await world.ended(job)
     await world.finish()
 
@@ -249,21 +246,12 @@ async def test_handing_over_leaves_the_job_running(world: World) -> None:
 
 
 async def test_finishing_waits_for_the_running_job(world: World) -> None:
-    running, go_on = asyncio.Event(), asyncio.Event()
-
-    async def waits(guest: Guest) -> None:
-        await start(guest)
-        running.set()
-        await go_on.wait()
-        await guest.update("success")
-        await guest.ended()
-
-    world.driver.life = waits
+    held = world.driver.life = Held()
     _, job = await world.pipeline()
-    await running.wait()
+    await held.running.wait()
     finishing = asyncio.create_task(world.finish())
     _, late = await world.pipeline()
-    go_on.set()
+    held.go_on.set()
     await finishing
 
     assert job.status == "success"
