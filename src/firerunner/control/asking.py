@@ -15,7 +15,7 @@ from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
 from firerunner.errors import BadAnswer, LedgerError, NotLeader, StaleWrite
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
-from firerunner.ledger import MachineRecord, MachineState, NewJob
+from firerunner.ledger import MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
 
 REFUSED_PAUSE_S = 60.0
@@ -42,12 +42,15 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
             )
         except StaleWrite as error:
             # An earlier ask for this id could not be marked as over: it may not be used again.
-            await fail_machine(ctx, machine_id, str(error))
+            await fail_machine(ctx, machine_id, str(error), judged=MachineState.RESERVED)
             raise
         try:
             outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
-        finally:
-            await ctx.ledger.end_ask(machine_id)
+        except Exception:
+            # Not for a cancellation: then the ask may still be answered, and the mark has to stay.
+            await ctx.ledger.end_ask(machine_id, "broke off")
+            raise
+        await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id))
     finally:
         ctx.counters.asks.labels(action.pool, outcome.value).inc()
         await _post_machine(ctx, machine_id)
@@ -106,7 +109,7 @@ async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awai
         try:
             await write()
             return
-        except NotLeader:
+        except (NotLeader, StaleWrite):
             raise
         except LedgerError as error:
             ctx.log.error("a job cannot be written down yet", machine=machine_id, error=str(error))
@@ -114,7 +117,10 @@ async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awai
 
 
 async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
-    """Turn a kept answer into a job of this machine; one that cannot be read is given back to GitLab."""
+    """Turn a kept answer into a job of this machine; one that is unfit is given back to GitLab.
+
+    Raises NotLeader only: whatever else is wrong with an answer is dealt with here, and noted.
+    """
     try:
         job = parse_answer(raw)
         new = NewJob(
@@ -125,40 +131,59 @@ async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
             project_path=job.project_path,
             timeout_s=job.runner_info.timeout,
         )
-    except BadAnswer as error:
-        await _give_back(ctx, machine_id, raw, error)
+        await _until_written(ctx, machine_id, lambda: ctx.ledger.take(machine_id, new))
+    except StaleWrite as error:  # this job was taken before, for another machine
+        await _discard(ctx, machine_id, str(error))
         return
-    record = await ctx.ledger.take(machine_id, new)
-    ctx.log.info(
-        "job taken", job=record.job_id, name=record.name, project=record.project_path, machine=machine_id
-    )
+    except BadAnswer as error:
+        await _give_back(ctx, machine_id, raw, error.message)
+        return
+    except (OverflowError, ValueError) as error:  # numbers and names that no database takes
+        await _give_back(ctx, machine_id, raw, f"{type(error).__name__}: {error}")
+        return
+    ctx.log.info("job taken", job=new.job_id, name=new.name, project=new.project_path, machine=machine_id)
     machine = await ctx.ledger.machine(machine_id)
     if machine is not None and machine.state is MachineState.WAITING:
         ctx.wake_gate(machine_id)
 
 
-async def _give_back(ctx: Context, machine_id: str, raw: bytes, error: BadAnswer) -> None:
-    """A 201 whose body is broken: the job is ours in GitLab, so it is failed there if at all possible."""
+async def _give_back(ctx: Context, machine_id: str, raw: bytes, why: str) -> None:
+    """A 201 that cannot be used: the job is ours in GitLab, so it is failed there if at all possible."""
     found = salvage(raw)
-    detail = {"error": error.message, "bytes": len(raw), "job_id": found and found[0]}
-    await ctx.ledger.note("machine", machine_id, "answer_unreadable", detail)
-    ctx.log.error("GitLab's answer to an ask cannot be read", machine=machine_id, **detail)
-    if found:
+    ctx.log.error("GitLab's answer to an ask cannot be used", machine=machine_id, error=why, bytes=len(raw))
+    await ctx.ledger.note("machine", machine_id, "answer_unreadable", {"error": why, "bytes": len(raw)})
+    try:
+        if found is None:
+            raise ValueError("it holds no job id and token")
         job_id, token = found
         await ctx.ledger.take(machine_id, NewJob(job_id, token, "unreadable", 0, "unreadable", None))
         await ctx.ledger.drop_payload(job_id)
-    else:
-        await ctx.ledger.discard_answer(machine_id, f"it cannot be read: {error.message}")
-    await fail_machine(ctx, machine_id, f"GitLab's answer cannot be read: {error.message}")
+    except (StaleWrite, OverflowError, ValueError) as error:
+        await _discard(ctx, machine_id, f"{why}; {error}")
+    await fail_machine(ctx, machine_id, f"GitLab's answer cannot be used: {why}")
 
 
-async def fail_machine(ctx: Context, machine_id: str, reason: str) -> MachineRecord | None:
-    """Give the machine up. Its job is settled and it is retired by whoever sees it in `failed`."""
+async def _discard(ctx: Context, machine_id: str, why: str) -> None:
+    ctx.log.error("an answer of GitLab is thrown away", machine=machine_id, reason=why)
+    await _until_written(ctx, machine_id, lambda: ctx.ledger.discard_answer(machine_id, why))
+
+
+async def fail_machine(
+    ctx: Context, machine_id: str, reason: str, *, judged: MachineState | None = None
+) -> None:
+    """Give the machine up. Its job is settled and it is retired by whoever sees it in `failed`.
+
+    `judged` is the state on which the verdict rests: if the machine has moved on since, it is left alone.
+    """
     machine = await ctx.ledger.machine(machine_id)
     if machine is None or machine.state in {MachineState.FAILED, MachineState.RETIRING, MachineState.GONE}:
-        return machine
-    machine = await ctx.ledger.move_machine(machine_id, MachineState.FAILED, reason=reason)
+        return
+    try:
+        machine = await ctx.ledger.move_machine(
+            machine_id, MachineState.FAILED, reason=reason, expect=judged or machine.state
+        )
+    except StaleWrite:
+        return
     ctx.counters.deaths.labels(machine.pool).inc()
     ctx.log.warning("machine failed", machine=machine_id, reason=reason, job=machine.job_id)
     ctx.post_machine(machine)
-    return machine

@@ -44,9 +44,9 @@ def overdue(
         case MachineState.BOOTING if since > boot_s:
             return Overdue(Verdict.FAIL, f"the guest did not call the gate within {boot_s:.0f} s")
         case MachineState.WAITING if job is not None:
-            return _waiting(job, since)
+            return _waiting(job, now - max(machine.state_since, job.state_since))
         case MachineState.BUSY:
-            return _busy(job, now, since, job_s)
+            return _busy(machine, job, now, job_s)
     return None
 
 
@@ -58,10 +58,15 @@ def _waiting(job: JobRecord, since: float) -> Overdue | None:
     return None
 
 
-def _busy(job: JobRecord | None, now: float, since: float, job_s: float) -> Overdue | None:
+def _busy(machine: MachineRecord, job: JobRecord | None, now: float, job_s: float) -> Overdue | None:
     if job is None:
         return Overdue(Verdict.RETIRE, "busy without a job")
+    since = now - machine.state_since
     if job.state in OPEN:
+        if job.state is JobState.DELIVERED and since > DELIVERY_S:
+            return Overdue(Verdict.FAIL, f"its runner said nothing about the job within {DELIVERY_S:.0f} s")
+        if machine.ended_reported_at is not None and now - machine.ended_reported_at > AFTER_FINAL_S:
+            return Overdue(Verdict.FAIL, "its guest said that it ended, with its job open, and did not go")
         if since > job_s + JOB_GRACE_S:
             return Overdue(
                 Verdict.FAIL, f"the job ran longer than {job_s:.0f} s and its runner did not end it"

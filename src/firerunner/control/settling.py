@@ -11,7 +11,7 @@ from __future__ import annotations
 from firerunner.control.context import Context
 from firerunner.errors import GitLabError
 from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
-from firerunner.planning import JobHomeless
+from firerunner.planning import JobHomeless, JobOver
 
 MAX_MACHINES_PER_JOB = 3
 SYSTEM_FAILURE = "runner_system_failure"
@@ -36,6 +36,15 @@ async def settle(ctx: Context, job_id: int) -> bool:
         undelivered = job.state in {JobState.TAKEN, JobState.ASSIGNED} and job.has_payload
         if undelivered and job.attempts < MAX_MACHINES_PER_JOB and job.pool in ctx.pools:
             ctx.post(JobHomeless(job_id=job_id, pool=job.pool, at=ctx.clock()))
+            return True
+        return await give_back(ctx, job, why)
+
+
+async def give_back_undelivered(ctx: Context, job_id: int, why: str) -> bool:
+    """Give up a job that no machine could be delivered for. False if GitLab could not be told now."""
+    async with ctx.locks[f"job-{job_id}"]:
+        job = await ctx.ledger.job(job_id)
+        if job is None or job.state not in {JobState.TAKEN, JobState.ASSIGNED}:
             return True
         return await give_back(ctx, job, why)
 
@@ -78,6 +87,7 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
         )
         outcome = SYSTEM_FAILURE
     await ctx.ledger.drop_secrets(job.job_id)
+    ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
     ctx.counters.jobs.labels(job.pool, outcome).inc()
     ctx.log.warning("job given back to GitLab", job=job.job_id, name=job.name, reason=why, outcome=outcome)
     return True
@@ -91,4 +101,5 @@ async def end(ctx: Context, job: JobRecord, status: str | None, reason: str) -> 
             return
         await ctx.ledger.move_job(job.job_id, JobState.ENDED, reason=reason, gitlab_status=status)
         await ctx.ledger.drop_secrets(job.job_id)
+        ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
         ctx.counters.jobs.labels(job.pool, status or "unknown").inc()

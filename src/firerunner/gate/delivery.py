@@ -102,7 +102,7 @@ class Delivery:
     async def _wait_for_payload(self, exchange: Exchange, machine_id: str) -> tuple[int, bytes] | None:
         """The job's answer, or None if there is none for this machine (any more, or within the hold)."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._desk.limits.hold_s
+        until, first = loop.time() + self._desk.limits.hold_s, True
         hung_up = asyncio.ensure_future(exchange.gone())
         try:
             with self.bell.listening(machine_id) as bell:
@@ -114,8 +114,10 @@ class Delivery:
                     if job is not None and job.state in _DELIVERABLE:
                         return await self._offer(job.job_id, machine_id)
                     if job is not None and job.state is JobState.RUNNING:
-                        self._desk.tell(JobDropped(job.job_id, machine_id))
+                        if first:  # an older ask that wakes up now says nothing of the kind
+                            self._desk.tell(JobDropped(job.job_id, machine_id))
                         return None
+                    first = False
                     left_s = until - loop.time()
                     if (job.state if job else None) not in _COMING or left_s <= 0:
                         return None

@@ -53,20 +53,13 @@ async def booted(desk: Desk, exchange: Exchange, machine_id: str) -> None:
 
 
 async def _arrive(desk: Desk, machine_id: str) -> MachineRecord:
-    try:
-        return await desk.ledger.move_machine(
-            machine_id, MachineState.WAITING, expect=MachineState.BOOTING, booted_at=desk.clock()
-        )
-    except StaleWrite:
-        await desk.ledger.move_machine(
-            machine_id,
-            MachineState.BOOTING,
-            reason="the guest was faster than the driver",
-            expect=MachineState.CREATING,
-        )
-        return await desk.ledger.move_machine(
-            machine_id, MachineState.WAITING, expect=MachineState.BOOTING, booted_at=desk.clock()
-        )
+    """A guest may be faster than its driver: then the machine is still `creating`."""
+    return await desk.ledger.move_machine(
+        machine_id,
+        MachineState.WAITING,
+        expect={MachineState.CREATING, MachineState.BOOTING},
+        booted_at=desk.clock(),
+    )
 
 
 async def ended(desk: Desk, exchange: Exchange, machine_id: str, drop: Callable[[str], None]) -> None:

@@ -28,7 +28,6 @@ class Story:
 
     async def first_word(self, tie: Tie) -> None:
         """Write the job's first call down, before it leaves: from now on the answer is not given again."""
-        tie.heard_at = self._desk.clock()
         if tie.spoken:
             return
         async with tie.lock:
@@ -81,6 +80,7 @@ class Story:
         self, tie: Tie, activity: Activity, said: Said | None, response: httpx.Response
     ) -> None:
         reply = read_reply(response.status_code, response.headers)
+        tie.heard_at = self._desk.clock()
         verdict = judge(activity, said, reply, tie.job_status)
         tie.job_status = reply.job_status or tie.job_status
         if activity is Activity.TRACE and response.status_code == 202:

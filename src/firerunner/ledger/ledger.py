@@ -107,6 +107,10 @@ class Ledger:
     async def set_credential(self, machine_id: str, sha256hex: str) -> None:
         await self._write(lambda tx: machines.set_credential(tx, machine_id, sha256hex))
 
+    async def release_room(self, machine_id: str) -> MachineRecord:
+        """The machine is gone from its host; its row lives on until its record in GitLab is gone too."""
+        return await self._write(lambda tx: machines.release_room(tx, machine_id))
+
     async def spend_boot(self, machine_id: str) -> int:
         """Count one `booted` of a guest; the result is 1 for the only one that is legal."""
         return await self._write(lambda tx: machines.spend_boot(tx, machine_id))

@@ -192,6 +192,14 @@ async def set_credential(tx: Transaction, machine_id: str, sha256hex: str) -> No
     await journal.write(tx, "machine", machine_id, "credential set")
 
 
+async def release_room(tx: Transaction, machine_id: str) -> MachineRecord:
+    """Nothing of it is left on its host; only its record in GitLab may be."""
+    await get(tx, machine_id)
+    await _update(tx, machine_id, {"room_held": False, "vmm_started_at": None})
+    await journal.write(tx, "machine", machine_id, "room released")
+    return await get(tx, machine_id)
+
+
 async def spend_boot(tx: Transaction, machine_id: str) -> int:
     record = await get(tx, machine_id)
     boots = record.boots + 1

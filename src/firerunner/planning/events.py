@@ -94,6 +94,15 @@ class JobHomeless:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOver:
+    """The job has ended or was given back: it needs no machine any more."""
+
+    job_id: int
+    pool: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class NotDone:
     """An action of the plan was dropped or failed, and nothing of it is left: plan it again later."""
 
@@ -117,6 +126,7 @@ Event = (
     | HostChanged
     | PoolChanged
     | JobHomeless
+    | JobOver
     | NotDone
     | Tick
 )

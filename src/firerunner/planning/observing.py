@@ -14,6 +14,7 @@ from firerunner.planning.events import (
     Event,
     HostChanged,
     JobHomeless,
+    JobOver,
     MachineMoved,
     MachineRemoved,
     NotDone,
@@ -55,6 +56,10 @@ def observe(fleet: Fleet, event: Event) -> None:
             _pool_changed(fleet, event)
         case JobHomeless():
             _job_homeless(fleet, event)
+        case JobOver(job_id=job_id, pool=name):
+            pool = fleet.pool(name)
+            pool.homeless.pop(job_id, None)
+            fleet.release(pool, job_key(job_id))
         case NotDone():
             _not_done(fleet, event)
         case Tick():
