@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from firerunner.errors import NotLeader
 from firerunner.gitlab import JobClient, RunnerClient, RunnersClient
 from firerunner.images import Image
 from firerunner.ledger import JobRecord, Ledger, MachineRecord
@@ -15,6 +17,9 @@ from firerunner.machines.driver import Driver
 from firerunner.planning import Event, MachineMoved, MachineRemoved
 from firerunner.settings import GitLabSettings, PoolSettings
 from firerunner.telemetry import Counters
+
+DEFAULT_JOB_S = 86_400.0
+"""For jobs whose pool is no longer configured."""
 
 Clock = Callable[[], float]
 
@@ -49,6 +54,19 @@ class Context:
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One actor at a time for each machine and each job."""
 
+    @contextmanager
+    def outlived(self, doing: str) -> Iterator[None]:
+        """Log what goes wrong in one round of an observer; the next round looks again.
+
+        A controller that is no longer the leader must not go on: NotLeader gets out.
+        """
+        try:
+            yield
+        except NotLeader:
+            raise
+        except Exception as error:
+            self.log.error("a round broke off", doing=doing, error=str(error), exc_info=error)
+
     def post_machine(self, machine: MachineRecord) -> None:
         """Tell the plan where the machine is now."""
         self.post(
@@ -77,5 +95,5 @@ class Context:
     def job_deadline_s(self, job: JobRecord) -> float:
         """How long the job may run: the shorter of GitLab's timeout and the pool's `max_job_time`."""
         pool = self.pools.get(job.pool)
-        ours = pool.max_job_time if pool else float("inf")
+        ours = pool.max_job_time if pool else DEFAULT_JOB_S
         return min(ours, job.timeout_s or ours)

@@ -18,13 +18,13 @@ from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
-from firerunner.control.sweeping import Sweep
+from firerunner.control.sweeping import UNDELIVERED, Sweep
 from firerunner.control.watching import HostWatch
 from firerunner.errors import FireRunnerError, ImageError
 from firerunner.gate import GateEvent, GuestEnded, JobDropped, JobFinal, JobGone
 from firerunner.images import Manifest
 from firerunner.intake import Hook
-from firerunner.ledger import MachineState
+from firerunner.ledger import MachineRecord, MachineState
 from firerunner.planning import (
     Action,
     Ask,
@@ -33,6 +33,7 @@ from firerunner.planning import (
     Fleet,
     HostChanged,
     HostFacts,
+    JobOver,
     Launch,
     MachineMoved,
     NotDone,
@@ -49,6 +50,9 @@ from firerunner.planning import (
 from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
+NOT_DONE_PAUSE_S = 2.0
+RECORDS_S = 30.0
+"""How long a finish waits for GitLab to delete the records of machines that are gone."""
 RETRY_S = 5.0
 IMAGES_EVERY_S = 10.0
 PRUNE_EVERY_S = 3600.0
@@ -77,6 +81,7 @@ class Controller:
         self._images: dict[str, Manifest] = {}
         self._image_faults: dict[str, str] = {}
         self._stop: Stop | None = None
+        self._stop_at = 0.0
         self._started = False
         self._started_actions = 0
 
@@ -100,7 +105,7 @@ class Controller:
 
     def request_stop(self, how: Stop) -> None:
         """Stop asking now, and return from `run` when what `how` says is done."""
-        self._stop = how
+        self._stop, self._stop_at = how, self._ctx.clock()
         for pool in self._ctx.pools.values():
             self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
         self._sweep_now.set()
@@ -201,6 +206,8 @@ class Controller:
     # --- actors --------------------------------------------------------------------------
 
     def _start(self, action: Action) -> None:
+        if self._stop is Stop.HAND_OVER:
+            return  # the next controller reads in the ledger what is to be done
         match action:
             case Ask():
                 self._actors.act(self._once("ask"), lambda: self._ask(action))
@@ -228,15 +235,22 @@ class Controller:
             await work
         except FireRunnerError as error:
             self._ctx.log.warning("an action was not done", action=str(action), error=str(error))
+            await asyncio.sleep(NOT_DONE_PAUSE_S)  # the plan says it again as soon as it hears of it
             self.post(NotDone(action, at=self._ctx.clock(), reason=str(error)))
 
     async def _assign(self, action: Assign) -> None:
         """Another machine for a job whose machine died before it was delivered."""
         async with self._ctx.locks[f"job-{action.job_id}"]:  # as `settle` does, which says who is homeless
+            job = await self._ctx.ledger.job(action.job_id)
+            if job is None or job.state not in UNDELIVERED:
+                self.post(JobOver(job_id=action.job_id, pool=action.pool, at=self._ctx.clock()))
+                return
             machine_id = action.machine_id or await self._reserve(action.pool, action.host)
-            await self._ctx.ledger.reassign(action.job_id, machine_id)
-            self._ctx.wake_gate(machine_id)
-            await self._post(machine_id)
+            try:
+                await self._ctx.ledger.reassign(action.job_id, machine_id)
+                self._ctx.wake_gate(machine_id)
+            finally:
+                await self._post(machine_id)
 
     async def _refill(self, action: Refill) -> None:
         """A warm machine, without a job."""
@@ -264,6 +278,8 @@ class Controller:
                 self._ctx.counters.jobs.labels(job.pool, job.gitlab_status or event.status).inc()
                 self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
             await self._ctx.ledger.drop_secrets(event.job_id)
+            if job is not None:
+                self.post(JobOver(job_id=job.job_id, pool=job.pool, at=self._ctx.clock()))
         elif isinstance(event, JobDropped):
             await fail_machine(self._ctx, event.machine_id, "its runner let the job go and asked for another")
         if isinstance(event, GuestEnded):
@@ -277,15 +293,17 @@ class Controller:
     async def _tick(self) -> None:
         images_at = self._ctx.clock() + IMAGES_EVERY_S
         while True:
-            await self._sweep.run(finishing=self._stop is Stop.FINISH)
-            self.post(Tick(at=self._ctx.clock()))
-            if self._ctx.clock() >= images_at:
-                images_at = self._ctx.clock() + IMAGES_EVERY_S
-                self._look_at_images()
-                for pool in self._ctx.pools.values():
-                    self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
-            if self._stop is not None and await self._is_stopped():
-                self._events.put_nowait(None)
+            with self._ctx.outlived("a tick"):
+                if self._stop is not Stop.HAND_OVER:
+                    await self._sweep.run(finishing=self._stop is Stop.FINISH)
+                self.post(Tick(at=self._ctx.clock()))
+                if self._ctx.clock() >= images_at:
+                    images_at = self._ctx.clock() + IMAGES_EVERY_S
+                    self._look_at_images()
+                    for pool in self._ctx.pools.values():
+                        self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+                if self._stop is not None and await self._is_stopped():
+                    self._events.put_nowait(None)
             self._sweep_now.clear()
             try:
                 async with asyncio.timeout(TICK_S):
@@ -294,11 +312,16 @@ class Controller:
                 pass
 
     async def _is_stopped(self) -> bool:
-        if len(self._actors):
-            return False
         if self._stop is Stop.HAND_OVER:
-            return True
-        return not await self._ctx.ledger.machines()
+            return not len(self._actors)
+        machines = await self._ctx.ledger.machines()
+        if await self._ctx.ledger.jobs() or any(_is_on_a_host(machine) for machine in machines):
+            return False
+        if machines and self._ctx.clock() - self._stop_at < RECORDS_S:
+            return False
+        for machine in machines:
+            self._ctx.log.error("its record stays in GitLab for now", system_id=machine.machine_id)
+        return True
 
     async def _prune(self) -> None:
         while True:
@@ -307,3 +330,8 @@ class Controller:
             except FireRunnerError as error:
                 self._ctx.log.warning("cannot prune the ledger now", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def _is_on_a_host(machine: MachineRecord) -> bool:
+    """False if only its record in GitLab is left."""
+    return machine.state is not MachineState.RETIRING or machine.room_held

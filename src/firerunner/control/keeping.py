@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from firerunner.control.context import Context
-from firerunner.control.settling import end, give_back
+from firerunner.control.settling import end, give_back_undelivered
 from firerunner.errors import GitLabError
 from firerunner.ledger import JobRecord, JobState
 
@@ -23,13 +23,15 @@ async def keep_jobs(ctx: Context) -> None:
     """Run for ever: keep each open job that nobody has spoken about for 30 seconds."""
     kept_at: dict[int, float] = {}
     while True:
-        jobs = await ctx.ledger.jobs()
-        kept_at = {job.job_id: kept_at.get(job.job_id, job.taken_at) for job in jobs}
-        for job in jobs:
-            heard_at = ctx.heard_at(job.machine_id) if job.machine_id else 0.0
-            if ctx.clock() - max(kept_at[job.job_id], heard_at) >= KEEP_EVERY_S:
-                kept_at[job.job_id] = ctx.clock()
-                await keep(ctx, job)
+        with ctx.outlived("keeping jobs alive"):
+            jobs = await ctx.ledger.jobs()
+            kept_at = {job.job_id: kept_at.get(job.job_id, job.taken_at) for job in jobs}
+            for job in jobs:
+                heard_at = ctx.heard_at(job.machine_id) if job.machine_id else 0.0
+                if ctx.clock() - max(kept_at[job.job_id], heard_at) >= KEEP_EVERY_S:
+                    kept_at[job.job_id] = ctx.clock()
+                    with ctx.outlived("keeping a job alive"):
+                        await keep(ctx, job)
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -46,6 +48,4 @@ async def keep(ctx: Context, job: JobRecord) -> None:
     if reply.over:
         await end(ctx, job, reply.job_status, "GitLab had ended it, and its runner did not say so")
     elif reply.job_status == "canceling" and job.state not in DELIVERED:
-        current = await ctx.ledger.job(job.job_id)
-        if current is not None and current.state is job.state:
-            await give_back(ctx, current, "cancelled before its machine was ready", canceling=True)
+        await give_back_undelivered(ctx, job.job_id, "cancelled before its machine was ready", canceling=True)

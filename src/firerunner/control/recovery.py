@@ -5,7 +5,7 @@ from __future__ import annotations
 from firerunner.control.asking import fail_machine, take_answer
 from firerunner.control.context import Context
 from firerunner.errors import MachineError
-from firerunner.ledger import MachineState
+from firerunner.ledger import MachineRecord, MachineState
 
 
 async def recover(ctx: Context) -> None:
@@ -15,18 +15,16 @@ async def recover(ctx: Context) -> None:
     for machine_id, raw in await ctx.ledger.unread_answers():
         ctx.log.warning("an answer of GitLab was kept but not yet read", machine=machine_id)
         await take_answer(ctx, machine_id, raw)
+    for machine in await ctx.ledger.interrupted_asks():
+        await _interrupted_ask(ctx, machine)
     alive = await _alive(ctx)
     for machine in await ctx.ledger.machines():
-        if machine.host not in ctx.drivers or machine.pool not in ctx.pools:
+        if machine.host not in ctx.drivers:
             ctx.log.error(
-                "a machine's host or pool is no longer configured; it is left alone until it is again",
+                "a machine's host is no longer configured; it is left alone until it is again",
                 machine=machine.machine_id,
                 host=machine.host,
-                pool=machine.pool,
             )
-            continue
-        if machine.state is MachineState.RESERVED and machine.ask_started_at is not None:
-            await _interrupted_ask(ctx, machine.machine_id, machine.job_id)
         elif machine.state is MachineState.CREATING:
             if machine.machine_id in alive:
                 await ctx.ledger.move_machine(
@@ -36,21 +34,21 @@ async def recover(ctx: Context) -> None:
                 await fail_machine(ctx, machine.machine_id, "the controller ended while making it")
 
 
-async def _interrupted_ask(ctx: Context, machine_id: str, job_id: int | None) -> None:
-    await ctx.ledger.end_ask(machine_id)
-    if job_id is not None:
+async def _interrupted_ask(ctx: Context, machine: MachineRecord) -> None:
+    await ctx.ledger.end_ask(machine.machine_id, "interrupted")
+    if machine.job_id is not None:
         return
     await ctx.ledger.note(
         "machine",
-        machine_id,
+        machine.machine_id,
         "ask_interrupted",
         {"remedy": "GitLab may have handed a job to this system_id; look in the runner's jobs"},
     )
     ctx.log.error(
         "the controller ended during an ask: GitLab may have handed out a job that nobody has",
-        system_id=machine_id,
+        system_id=machine.machine_id,
     )
-    await fail_machine(ctx, machine_id, "the controller ended during its ask")
+    await fail_machine(ctx, machine.machine_id, "the controller ended during its ask")
 
 
 async def _alive(ctx: Context) -> set[str]:

@@ -40,7 +40,7 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
             return False  # an ask in flight may still make a record in GitLab
         if machine.manager_known and not await _remove_record(ctx, machine_id, machine.pool):
             return False
-        await ctx.ledger.move_machine(machine_id, MachineState.GONE)
+        await ctx.ledger.move_machine(machine_id, MachineState.GONE, reason=machine.reason or reason)
         ctx.log.info("machine gone", machine=machine_id, reason=machine.reason or reason)
         ctx.post_removed(machine_id)
         return True

@@ -40,13 +40,13 @@ async def settle(ctx: Context, job_id: int) -> bool:
         return await give_back(ctx, job, why)
 
 
-async def give_back_undelivered(ctx: Context, job_id: int, why: str) -> bool:
+async def give_back_undelivered(ctx: Context, job_id: int, why: str, *, canceling: bool = False) -> bool:
     """Give up a job that no machine could be delivered for. False if GitLab could not be told now."""
     async with ctx.locks[f"job-{job_id}"]:
         job = await ctx.ledger.job(job_id)
         if job is None or job.state not in {JobState.TAKEN, JobState.ASSIGNED}:
             return True
-        return await give_back(ctx, job, why)
+        return await give_back(ctx, job, why, canceling=canceling)
 
 
 async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool = False) -> bool:

@@ -41,11 +41,9 @@ def compare(seen: Sequence[Sighting], known: Collection[MachineRecord], may_brak
             vanished += 1
             dead[machine.machine_id] = "the machine vanished from its host"
         elif not sighting.alive:
-            if machine.ended_reported_at is None:
-                vanished += 1
             dead[machine.machine_id] = sighting.detail or "the VMM ended"
     leaked = frozenset(by_id) - {machine.machine_id for machine in known}
     if may_brake and vanished >= BRAKE_COUNT and vanished >= BRAKE_SHARE * len(expected):
-        brake = f"{vanished} of {len(expected)} machines look dead at once without a word from their guests"
+        brake = f"{vanished} of {len(expected)} machines have vanished at once, without a trace on their host"
         return Findings({}, leaked, brake)
     return Findings(dead, leaked)

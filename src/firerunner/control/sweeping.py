@@ -5,12 +5,20 @@ from __future__ import annotations
 from firerunner.control.actors import Actors
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
-from firerunner.control.deadlines import Verdict, overdue
+from firerunner.control.deadlines import DELIVERY_S, Verdict, overdue
 from firerunner.control.retiring import retire
-from firerunner.control.settling import needs_settling, settle
+from firerunner.control.settling import (
+    MAX_MACHINES_PER_JOB,
+    give_back_undelivered,
+    needs_settling,
+    settle,
+)
 from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
 
 OVER = frozenset({JobState.ENDED, JobState.RETURNED})
+UNDELIVERED = frozenset({JobState.TAKEN, JobState.ASSIGNED})
+DEFAULT_BOOT_S = 90.0
+"""For machines whose pool is no longer configured."""
 BROKEN = frozenset({MachineState.FAILED, MachineState.RETIRING})
 
 
@@ -32,44 +40,64 @@ class Sweep:
         for job in jobs.values():
             if needs_settling(job, machines.get(job.machine_id or "")):
                 self._settle(job.job_id)
+            if job.state in UNDELIVERED and ctx.clock() - job.taken_at > self._undelivered_s(job):
+                self._give_up(job.job_id)
         for machine in machines.values():
-            if machine.pool in ctx.pools:
+            with ctx.outlived(f"looking after {machine.machine_id}"):
                 await self._look_at(machine, jobs, finishing)
         self._actors.forget_old()
+        for key in [key for key, lock in ctx.locks.items() if not lock.locked()]:
+            del ctx.locks[key]
 
-    def retire(self, machine_id: str, reason: str) -> None:
+    def retire(self, machine_id: str, reason: str, judged: MachineState | None = None) -> None:
         """Start to unmake a machine."""
-        self._actors.act(machine_id, lambda: retire(self._ctx, machine_id, reason))
+        self._actors.act(machine_id, lambda: retire(self._ctx, machine_id, reason, judged))
 
     def _settle(self, job_id: int) -> None:
         self._actors.act(f"settle-{job_id}", lambda: settle(self._ctx, job_id))
+
+    def _give_up(self, job_id: int) -> None:
+        why = "no machine could be had for it in time"
+        self._actors.act(f"settle-{job_id}", lambda: give_back_undelivered(self._ctx, job_id, why))
+
+    def _undelivered_s(self, job: JobRecord) -> float:
+        """A job is `running` in GitLab while it waits for another machine; this long, and no longer."""
+        pool = self._ctx.pools.get(job.pool)
+        boots_s = MAX_MACHINES_PER_JOB * (pool.boot_timeout if pool else DEFAULT_BOOT_S)
+        return min(self._ctx.job_deadline_s(job), boots_s + DELIVERY_S)
 
     async def _look_at(self, machine: MachineRecord, jobs: dict[int, JobRecord], finishing: bool) -> None:
         if machine.state in BROKEN:
             self.retire(machine.machine_id, machine.reason)
             return
         if finishing and _is_idle(machine):
-            self.retire(machine.machine_id, "the controller finishes")
+            self.retire(machine.machine_id, "the controller finishes", machine.state)
             return
         job = jobs.get(machine.job_id or -1)
         if job is None and machine.job_id is not None:
             job = await self._ctx.ledger.job(machine.job_id)
         if machine.state is MachineState.RESERVED and job is not None and job.state in OVER:
-            self.retire(machine.machine_id, "its job ended before it was made")
+            self.retire(machine.machine_id, "its job ended before it was made", machine.state)
+            return
+        pool = self._ctx.pools.get(machine.pool)
+        if pool is None and machine.state is not MachineState.BUSY:
+            await fail_machine(
+                self._ctx, machine.machine_id, f"pool {machine.pool} is gone", judged=machine.state
+            )
             return
         verdict = overdue(
             machine,
             job,
             self._ctx.clock(),
-            boot_s=self._ctx.pools[machine.pool].boot_timeout,
+            boot_s=pool.boot_timeout if pool else DEFAULT_BOOT_S,
             job_s=self._ctx.job_deadline_s(job) if job else 0.0,
         )
         if verdict is None:
             return
         if verdict.verdict is Verdict.FAIL:
-            await fail_machine(self._ctx, machine.machine_id, verdict.reason)
+            await fail_machine(self._ctx, machine.machine_id, verdict.reason, judged=machine.state)
         else:
-            self.retire(machine.machine_id, verdict.reason)
+            self.retire(machine.machine_id, verdict.reason, machine.state)
 
 
 def _is_idle(machine: MachineRecord) -> bool:

@@ -117,7 +117,7 @@ class World:
             limit=self.limit,
             check_interval=0.5,
         )
-        context = Context(
+        self.context = Context(
             ledger=self.ledger.acting_as(epoch),
             drivers={"local": self.driver},
             asks=RunnerClient(self.gitlab.url, self._http),
@@ -133,7 +133,7 @@ class World:
             wake_gate=self.gate.wake,
             heard_at=self.gate.heard_at,
         )
-        self.controller = Controller(context, keep_s=86_400)
+        self.controller = Controller(self.context, keep_s=86_400)
         self._running = asyncio.create_task(self.controller.run(self.gate.open))
 
     async def crash(self) -> None:

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from firerunner.control import deadlines, keeping
+from firerunner.control import controller, deadlines, keeping
+from firerunner.errors import LedgerError
 from firerunner.fakes.machines import Guest, good_life, start
-from firerunner.ledger import JobState, MachineState
+from firerunner.ledger import JobRecord, JobState, MachineState, NewJob
 from firerunner.machines.spec import MachineSpec, Resources
 
 from .conftest import World, image
@@ -326,3 +327,143 @@ async def test_a_machine_nobody_knows_is_removed(world: World) -> None:
 
 def _other(candidate: object, than: object) -> object:
     return candidate if candidate is not than else None
+
+
+async def test_a_take_that_the_database_refuses_once_gives_each_job_its_own_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, refusals = world.context.ledger, [LedgerError("disk full")]
+    take = ledger.take
+
+    async def stumbling(machine_id: str, job: NewJob) -> JobRecord:
+        if refusals:
+            raise refusals.pop()
+        return await take(machine_id, job)
+
+    monkeypatch.setattr(ledger, "take", stumbling)
+    jobs = [(await world.pipeline())[1] for _ in range(2)]
+
+    for job in jobs:
+        await world.ended(job)
+    await world.finish()
+
+    assert refusals == []
+    assert {job.status for job in jobs} == {"success"}
+    await world.check_nothing_left()
+
+
+async def test_an_observer_that_stumbles_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, refusals = world.context.ledger, [LedgerError("locked"), LedgerError("locked")]
+    jobs = ledger.jobs
+
+    async def stumbling(*arguments: object) -> list[JobRecord]:
+        if refusals:
+            raise refusals.pop()
+        return await jobs(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger, "jobs", stumbling)
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+
+
+async def test_a_homeless_job_that_is_cancelled_needs_no_machine_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "KEEP_EVERY_S", 0.1)
+    monkeypatch.setattr(keeping, "LOOK_EVERY_S", 0.1)
+
+    async def dies(guest: Guest) -> None:
+        world.driver.refuse = "the host is away"
+
+    world.driver.life = dies
+    _, job = await world.pipeline()
+
+    async def is_homeless() -> bool:
+        machines = await world.machines()
+        return bool(machines) and any(m.state is MachineState.GONE and m.job_id for m in machines)
+
+    await world.until(is_homeless)
+    world.gitlab.cancel(job)
+    world.gitlab.cancel(job, force=True)
+    await world.ended(job)
+    world.driver.refuse = ""
+    await world.finish()
+
+    assert job.status == "canceled"
+    assert len(await world.machines()) < 8
+    await world.check_nothing_left()
+
+
+async def test_handing_over_does_not_wait_for_a_homeless_job(world: World) -> None:
+    async def dies(guest: Guest) -> None:
+        world.driver.refuse = "the host is away"
+
+    world.driver.life = dies
+    _, job = await world.pipeline()
+
+    async def has_died() -> bool:
+        return any(m.state is MachineState.GONE and m.job_id for m in await world.machines())
+
+    await world.until(has_died)
+    await world.hand_over()
+    world.driver.refuse, world.driver.life = "", good_life
+    await world.start()
+
+    await world.ended(job)
+    assert job.status == "success"
+
+
+async def test_a_record_that_gitlab_does_not_delete_holds_no_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "RECORDS_S", 0.1)
+    world.gitlab.misbehave("/api/v4/runners/managers", method="DELETE", status=405)
+    jobs = [(await world.pipeline())[1] for _ in range(6)]
+
+    for job in jobs:
+        await world.ended(job)
+    await world.finish()
+
+    assert {job.status for job in jobs} == {"success"}
+    assert await world.driver.list() == []
+
+
+async def test_machines_that_are_seen_dead_are_believed_however_many(world: World) -> None:
+    world.limit = 6
+    await world.hand_over()
+    await world.start()
+    world.driver.life = Held()
+    jobs = [(await world.pipeline())[1] for _ in range(6)]
+    for job in jobs:
+        await world.gitlab.wait_for_job(job, "running")
+
+    async def all_busy() -> bool:
+        return [m.state for m in await world.ledger.machines()].count(MachineState.BUSY) == 6
+
+    await world.until(all_busy)
+    world.driver.life = good_life
+    for machine_id in list(world.driver.created):
+        world.driver.kill(machine_id)
+
+    for job in jobs:
+        await world.ended(job)
+    assert {(job.status, job.failure_reason) for job in jobs} == {("failed", "runner_system_failure")}
+
+
+async def test_an_answer_that_no_database_takes_stops_nothing(world: World) -> None:
+    await world.hand_over()
+    await world.ledger.reserve("fr-hugenumber00", "small", "local", Resources(1, 256, 1024), "0" * 64)
+    answer = b'{"id": 99999999999999999999999, "token": "t", "job_info": {"name": "x", "project_id": 1}}'
+    await world.ledger.keep_answer("fr-hugenumber00", answer)
+
+    await world.start()
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+    assert job.status == "success"
+    assert await world.ledger.unread_answers() == []
