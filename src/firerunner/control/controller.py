@@ -226,7 +226,13 @@ class Controller:
         return f"{kind}-{self._started_actions}"
 
     async def _ask(self, action: Ask) -> None:
-        manifest = self._images[action.pool]
+        try:  # once more, just before: a job taken for an image that was damaged since would be failed
+            manifest = self._ctx.resolve_image(self._ctx.pools[action.pool].image).manifest
+        except ImageError as error:
+            self._look_at_images()
+            self.post(PoolChanged(self._pool_facts(self._ctx.pools[action.pool]), at=self._ctx.clock()))
+            self.post(NotDone(action, at=self._ctx.clock(), reason=str(error)))
+            return
         await ask(self._ctx, action, manifest.digest, manifest.info or {})
 
     async def _reported(self, action: Action, work: Awaitable[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
 from firerunner.control.ids import new_credential
-from firerunner.errors import FireRunnerError, MachineError, StaleWrite
+from firerunner.errors import FireRunnerError, ImageError, MachineError, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
 from firerunner.planning import HostChanged, HostFacts
@@ -48,7 +48,11 @@ async def launch(ctx: Context, machine_id: str) -> None:
             await ctx.ledger.done(seq, f"failed: {error.message}")
             ctx.counters.launches.labels(machine.pool, "failed").inc()
             ctx.log.error("launch failed", machine=machine_id, host=machine.host, error=str(error))
-            await fail_machine(ctx, machine_id, str(error))
+            # The reason reaches the job's log, whose readers need not know this computer's paths.
+            why = (
+                "its image cannot be used" if isinstance(error, ImageError) else "its host could not make it"
+            )
+            await fail_machine(ctx, machine_id, why)
             if isinstance(error, MachineError):
                 await _pause_host(ctx, machine.host, str(error))
             return

@@ -9,7 +9,7 @@ stuck check (reference: gitlab.md 3.8).
 from __future__ import annotations
 
 from firerunner.control.context import Context
-from firerunner.errors import GitLabError
+from firerunner.errors import GitLabError, StaleWrite
 from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
 from firerunner.planning import JobHomeless, JobOver
 
@@ -99,7 +99,12 @@ async def end(ctx: Context, job: JobRecord, status: str | None, reason: str) -> 
         current = await ctx.ledger.job(job.job_id)
         if current is None or current.state in {JobState.ENDED, JobState.RETURNED}:
             return
-        await ctx.ledger.move_job(job.job_id, JobState.ENDED, reason=reason, gitlab_status=status)
+        try:
+            await ctx.ledger.move_job(
+                job.job_id, JobState.ENDED, reason=reason, gitlab_status=status, expect=current.state
+            )
+        except StaleWrite:
+            return  # the gate has moved it on, or seen its end itself
         await ctx.ledger.drop_secrets(job.job_id)
         ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
         ctx.counters.jobs.labels(job.pool, status or "unknown").inc()

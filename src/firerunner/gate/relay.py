@@ -94,7 +94,7 @@ class Relay:
             content = await self._upstream.read_reply(response)
         finally:
             await response.aclose()
-        if response.status_code < 400 and is_web_page(response.headers):
+        if is_web_page(response.headers):
             # Passed on it would be taken for GitLab's word, and the job's end would be lost.
             raise self._upstream.missing("a web page answers in its place")
         await self._story.replied(tie, activity, said, response)

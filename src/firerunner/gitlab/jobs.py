@@ -46,12 +46,12 @@ class JobReply:
 
 
 def read_reply(status: int, headers: httpx.Headers, trouble: str = "") -> JobReply:
-    """Judge a response by status and headers; a web page is never an acceptance.
+    """Judge a response by status and headers; a web page is no word of GitLab's.
 
     `trouble` is what to say if it is neither an acceptance nor the job's end.
     """
     accepted = status in {200, 202} and not is_web_page(headers)
-    gone = status in GONE
+    gone = status in GONE and not is_web_page(headers)
     interval = headers.get("X-GitLab-Trace-Update-Interval", "")
     return JobReply(
         accepted=accepted,

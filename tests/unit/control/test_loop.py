@@ -298,7 +298,7 @@ async def test_a_host_that_cannot_is_left_alone_and_the_job_given_another_try(wo
     _, job = await world.pipeline()
 
     async def has_failed() -> bool:
-        return any(machine.reason.startswith("no /dev/kvm") for machine in await world.machines())
+        return any(machine.reason == "its host could not make it" for machine in await world.machines())
 
     await world.until(has_failed)
     world.driver.refuse = ""
@@ -467,3 +467,38 @@ async def test_an_answer_that_no_database_takes_stops_nothing(world: World) -> N
     await world.finish()
     assert job.status == "success"
     assert await world.ledger.unread_answers() == []
+
+
+async def test_a_proxys_page_is_not_taken_for_gitlabs_word(world: World) -> None:
+    world.gitlab.misbehave(
+        r"/api/v4/jobs/\d+",
+        method="PUT",
+        status=403,
+        body="<html>Forbidden by the proxy</html>",
+        headers={"Content-Type": "text/html"},
+        times=2,
+    )
+    _, job = await world.pipeline()
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "success"
+    await world.check_nothing_left()
+
+
+async def test_a_cancel_that_a_wedged_runner_does_not_carry_out_is_carried_out_by_us(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("KEEP_EVERY_S", 0.1), ("LOOK_EVERY_S", 0.1), ("CANCEL_S", 0.3)):
+        monkeypatch.setattr(keeping, name, seconds)
+    held = world.driver.life = Held()
+    _, job = await world.pipeline()
+    await held.running.wait()
+    world.gitlab.cancel(job)
+
+    await world.ended(job)
+    await world.finish()
+
+    assert job.status == "canceled"
+    await world.check_nothing_left()
