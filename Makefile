@@ -48,7 +48,7 @@ lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 		--no-emit-trusted-host --no-emit-find-links --no-header --extra dev -c requirements/run.lock \
 		-o requirements/dev.lock pyproject.toml
 
-clean: ## Remove what make made, but not the demo's images (rm -r ~/.cache/firerunner for those)
+clean: ## Remove what make made; the demo's images stay in ~/.cache/firerunner (root: /var/cache/firerunner)
 	rm -rf $(VENV) .make build dist site bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
