@@ -59,16 +59,17 @@ clean: ## Remove what make made; the demo's images stay in ~/.cache/firerunner (
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then \
 		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		echo "Installing with apt:$$missing"; \
-		$$sudo apt-get update -q >.make/apt.log 2>&1 \
-			&& $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >>.make/apt.log 2>&1 \
-			|| { tail -n 15 .make/apt.log; echo "apt failed: mend it, or install by hand:$$missing"; exit 1; }; \
+		scripts/progress.sh "Fetching Debian's package lists" $$sudo apt-get update -q \
+			&& scripts/progress.sh "Installing with apt:$$missing" $$sudo env DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -q --no-install-recommends $$missing \
+			|| { echo "apt failed: mend it, or install by hand:$$missing"; exit 1; }; \
 	fi
 	@touch $@
 
 $(VENV)/.ready: .make/system requirements/dev.lock pyproject.toml
-	@[ -x $(BIN)/python ] || { echo "Making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing Python packages (locked and hashed)"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@[ -x $(BIN)/python ] || scripts/progress.sh "Making the virtual environment $(VENV)" $(PYTHON) -m venv $(VENV)
+	@scripts/progress.sh "Installing Python packages (locked and hashed)" \
+		$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@scripts/progress.sh "Installing FireRunner" \
+		$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
