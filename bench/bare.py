@@ -25,7 +25,14 @@ MACHINE_ID = "fr-benchfloor00"
 
 @contextlib.asynccontextmanager
 async def bare_machine(
-    image: Image, directory: Path, *, gitlab_port: int, gitlab_host: str, token: str, tsc_khz: int
+    image: Image,
+    directory: Path,
+    *,
+    gitlab_port: int,
+    gitlab_host: str,
+    token: str,
+    tsc_khz: int,
+    accelerator: str,
 ) -> AsyncIterator[None]:
     """A QEMU that runs one job while the block lasts. The caller has put the job into GitLab."""
     server = await asyncio.start_server(
@@ -43,7 +50,7 @@ async def bare_machine(
     )
     await make.wait()
     qemu = await asyncio.create_subprocess_exec(
-        *_command(image, boot, disk, port, gitlab_port, tsc_khz),
+        *_command(image, boot, disk, port, gitlab_port, tsc_khz, accelerator),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=(directory / "console").open("wb"),
         stderr=asyncio.subprocess.STDOUT,
@@ -61,7 +68,7 @@ async def bare_machine(
 
 
 def _command(
-    image: Image, boot: Path, disk: Path, gate_port: int, gitlab_port: int, tsc_khz: int
+    image: Image, boot: Path, disk: Path, gate_port: int, gitlab_port: int, tsc_khz: int, accelerator: str
 ) -> list[str]:
     arguments = (
         "console=ttyS0 quiet panic=-1 reboot=t no_timer_check cryptomgr.notests "
@@ -72,8 +79,10 @@ def _command(
         f",guestfwd=tcp:10.0.2.2:80-cmd:socat - TCP:127.0.0.1:{gate_port}"
         f",guestfwd=tcp:10.0.2.100:{gitlab_port}-cmd:socat - TCP:127.0.0.1:{gitlab_port}"
     )
+    processor = "host" if accelerator == "kvm" else "max"
     return [
-        "qemu-system-x86_64", "-M", "microvm,accel=tcg,rtc=on", "-cpu", "max", "-m", "256", "-smp", "1",
+        "qemu-system-x86_64", "-M", f"microvm,accel={accelerator},rtc=on", "-cpu", processor, "-m", "256",
+        "-smp", "1",
         "-kernel", str(image.files.kernel), "-initrd", str(image.files.initramfs), "-append", arguments,
         "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
         "-drive", f"id=d0,file={image.files.root},format=raw,if=none,readonly=on",

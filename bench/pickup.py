@@ -19,6 +19,7 @@ from firerunner.demo.stage import GITLAB_NAME, Stage, cache_dir, demo_recipe, se
 from firerunner.fakes.gitlab.model import Job, Project
 from firerunner.images import Image, Store
 from firerunner.ledger import JobState
+from firerunner.machines.qemu import QemuDriver
 from firerunner.machines.qemu.tsc import measure_tsc_khz
 
 ROUNDS = 5
@@ -46,7 +47,7 @@ async def measure() -> list[Row]:
     store = cache_dir() / "images"
     with reported() as progress:
         image = await build(demo_recipe(None), Store(store), progress=progress)
-    khz = measure_tsc_khz()
+    khz, accelerator = measure_tsc_khz(), await _accelerator(image)
     ours: list[float] = []
     floor: list[float] = []
     split: dict[str, list[float]] = {state: [] for state, _ in STEPS}
@@ -57,7 +58,7 @@ async def measure() -> list[Row]:
         for turn in range(ROUNDS + 1):
             errors.print(f"pickup: round {turn} of {ROUNDS}{' (warming up)' if turn == 0 else ''}")
             job = await _run(stage, project)
-            bare_s = await _bare(stage, bare_project, image, token, khz)
+            bare_s = await _bare(stage, bare_project, image, token, khz, accelerator)
             if turn == 0:
                 continue
             ours.append(_pending_to_output_s(job))
@@ -105,12 +106,31 @@ async def _run(stage: Stage, project: Project) -> Job:
     return job
 
 
-async def _bare(stage: Stage, project: Project, image: Image, token: str, khz: int) -> float:
+async def _accelerator(image: Image) -> str:
+    """The one that FireRunner itself takes here."""
+    with tempfile.TemporaryDirectory(prefix="firerunner-bench-") as directory:
+        driver = QemuDriver(Path(directory))
+        try:
+            found = await driver.accelerator(image.files)
+        finally:
+            await driver.aclose()
+    return found.kind if found else "tcg"
+
+
+async def _bare(
+    stage: Stage, project: Project, image: Image, token: str, khz: int, accelerator: str
+) -> float:
     port = int(stage.gitlab.url.rpartition(":")[2])
     job = stage.gitlab.job("hello", await stage.gitlab.run_pipeline(project))
     with tempfile.TemporaryDirectory(prefix="firerunner-bench-") as directory:
         async with bare_machine(
-            image, Path(directory), gitlab_port=port, gitlab_host=GITLAB_NAME, token=token, tsc_khz=khz
+            image,
+            Path(directory),
+            gitlab_port=port,
+            gitlab_host=GITLAB_NAME,
+            token=token,
+            tsc_khz=khz,
+            accelerator=accelerator,
         ):
             await stage.gitlab.wait_for_job(job, "success", timeout_s=120)
     return _pending_to_output_s(job)
