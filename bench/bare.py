@@ -1,22 +1,20 @@
 """The floor: the same image in a bare QEMU, whose runner asks the same GitLab directly.
 
 It is started at the moment the job becomes pending. In place of the gate there is a server of a few
-lines that hands out a `config.toml` with the real runner token; nothing of FireRunner takes part
-but the image.
+lines that hands out a `config.toml` with the real runner token; nothing of FireRunner's service takes
+part.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import tomli_w
-
+from firerunner.gate import GuestFacts
+from firerunner.gate.welcome import welcome
 from firerunner.guest.boot import BootParameters
 from firerunner.images import Image
 
@@ -107,28 +105,8 @@ async def _answer(
 
 
 def _welcome(token: str, host: str, port: int) -> bytes:
+    """What the gate would give, but with GitLab in the gate's place and the real token for a credential."""
     url = f"http://{host}:{port}"
-    runner = {
-        "name": "firerunner",
-        "url": url,
-        "token": token,
-        "executor": "shell",
-        "shell": "bash",
-        "clone_url": url,
-        "builds_dir": "/builds",
-        "cache_dir": "/cache",
-    }
-    files = {
-        "config.toml": tomli_w.dumps({"concurrent": 1, "runners": [runner]}),
-        "hosts": f"10.0.2.100 {host}\n",
-        "epoch": f"{int(time.time())}\n",
-        "env": "",
-        ".runner_system_id": "s_benchfloor00",
-    }
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"run/firerunner/{name}")
-            entry.size, entry.mode = len(text.encode()), 0o600
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return packed.getvalue()
+    return welcome(
+        MACHINE_ID, token, GuestFacts(url, url, hosts=(("10.0.2.100", host),)), epoch_s=int(time.time())
+    )

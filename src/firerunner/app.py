@@ -95,7 +95,7 @@ class _Service:
         web = create_web(webhook, lambda: _readiness(controller), counters)
         await self._stack.enter_async_context(served(gate, gate_socket))
         await self._stack.enter_async_context(served(web, web_socket))
-        lease = asyncio.create_task(self._keep_lease(ledger, holder, controller))
+        lease = asyncio.create_task(self._keep_lease(ledger, holder))
         self._stack.callback(lease.cancel)
         self._listen_to_signals(controller)
         self._log.info(
@@ -137,7 +137,7 @@ class _Service:
             except FireRunnerError as error:
                 self._log.error("an image or a host is not ready", image=name, error=str(error))
 
-    async def _keep_lease(self, ledger: Ledger, holder: str, controller: Controller) -> None:
+    async def _keep_lease(self, ledger: Ledger, holder: str) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
             try:

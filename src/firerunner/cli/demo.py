@@ -66,6 +66,7 @@ async def _demo(runner_binary: Path | None, restart_after: float) -> tuple[Image
     errors.print(f"image {image.manifest.digest[:12]}: {runner.kind} gitlab-runner {runner.version}")
     async with set_up(store, image.manifest.digest, restart_after_s=restart_after) as stage:
         errors.print(f"GitLab (a faithful fake) listens at {stage.gitlab.url}")
+        errors.print(f"FireRunner serves as process {stage.service.pid}")
         errors.print(f"FireRunner by hand: {' '.join(stage.service.command)}", soft_wrap=True)
         return image, await _play(stage)
 

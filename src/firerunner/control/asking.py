@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, assert_never
 
 from firerunner.control.context import Context
@@ -41,14 +42,16 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
                 image_digest=image_digest,
             )
         except StaleWrite as error:
-            # An earlier ask for this id could not be marked as over: it may not be used again.
+            # An earlier ask for this id could not be marked as over: the id may not be used again.
+            with suppress(StaleWrite):
+                await ctx.ledger.end_ask(machine_id, "never marked as over")
             await fail_machine(ctx, machine_id, str(error), judged=MachineState.RESERVED)
             raise
         try:
             outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
         except Exception:
             # Not for a cancellation: then the ask may still be answered, and the mark has to stay.
-            await ctx.ledger.end_ask(machine_id, "broke off")
+            await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id, "broke off"))
             raise
         await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id))
     finally:
@@ -104,7 +107,7 @@ async def _ask(
 
 
 async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awaitable[object]]) -> None:
-    """Write GitLab's answer down, however long the database takes: until then the job is only in memory."""
+    """Write what must not be lost, however long the database takes: until then it is only in memory."""
     while True:
         try:
             await write()
@@ -112,7 +115,7 @@ async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awai
         except (NotLeader, StaleWrite):
             raise
         except LedgerError as error:
-            ctx.log.error("a job cannot be written down yet", machine=machine_id, error=str(error))
+            ctx.log.error("the ledger cannot be written now", machine=machine_id, error=str(error))
             await asyncio.sleep(WRITE_RETRY_S)
 
 
