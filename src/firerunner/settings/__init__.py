@@ -4,8 +4,10 @@ from firerunner.settings.gitlab import GitLabSettings
 from firerunner.settings.hosts import HostSettings
 from firerunner.settings.load import load_settings
 from firerunner.settings.pools import PoolSettings
+from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.root import Settings
 from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSettings, WebhookSettings
+from firerunner.settings.sized import SizedSettings
 
 __all__ = [
     "DatabaseSettings",
@@ -14,7 +16,9 @@ __all__ = [
     "ListenSettings",
     "LogSettings",
     "PoolSettings",
+    "ProxySettings",
     "Settings",
+    "SizedSettings",
     "WebhookSettings",
     "load_settings",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from firerunner.errors import SettingsError
-from firerunner.settings.root import Settings
+from firerunner.settings.root import ENV_DELIMITER, ENV_PREFIX, Settings
+from firerunner.settings.secrets import WithSecrets, reading_beside, secret_fields
+
+NOT_SETTINGS = frozenset({"FIRERUNNER_CONFIG", "FIRERUNNER_GITLAB_RUNNER", "FIRERUNNER_GITLAB_RUNNER_HELPER"})
+"""Environment variables of ours that do not override the file."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -34,18 +39,40 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
         )
+    _refuse_unknown_variables()
     try:
-        return Settings(**data)
+        with reading_beside(path) as secret_files:
+            settings = Settings(**data)
+        return settings.read_from(frozenset(secret_files))
     except ValidationError as error:
-        lines = "\n".join(f"  {line}" for line in _sentences(error.errors()))
+        lines = "\n".join(f"  {line}" for line in _sentences(error.errors(), data))
         raise SettingsError(
             f"{path} is wrong:\n{lines}", remedy="Check again with `firerunner config check`"
         ) from error
 
 
-def _sentences(errors: Iterable[ErrorDetails]) -> list[str]:
+def _refuse_unknown_variables() -> None:
+    """An override with a typing error in its name would be lost without a word."""
+    known = [f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        subject = variable.upper().partition(ENV_DELIMITER)[0]
+        if not variable.upper().startswith(ENV_PREFIX) or subject in known or variable in NOT_SETTINGS:
+            continue
+        near = difflib.get_close_matches(subject, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise SettingsError(
+            f"the environment variable {variable} is unknown; {hint}", remedy="Unset or mend it"
+        )
+
+
+def _sentences(errors: Iterable[ErrorDetails], data: Mapping[str, Any]) -> list[str]:
     """One line for each mistake; a list that is empty only because its items are wrong gets none."""
     errors = list(errors)
+    if not isinstance(data.get("gitlab"), list):  # one GitLab needs no list in the file
+        for error in errors:
+            error["loc"] = tuple(
+                part for i, part in enumerate(error["loc"]) if not (i == 1 and error["loc"][0] == "gitlab")
+            )
     wrong_inside = {error["loc"][0] for error in errors if len(error["loc"]) > 1}
     return [
         _sentence(error)
@@ -85,7 +112,8 @@ def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
             inner = _model_in(model.model_fields[part].annotation)
             if inner is not None:
                 model = inner
-    return list(model.model_fields)
+    files = [f"{name}_file" for name in secret_fields(model)] if issubclass(model, WithSecrets) else []
+    return [*model.model_fields, *files]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from firerunner.machines.spec import Destination, Resources
-from firerunner.settings.values import Duration, WithSecrets, split_address
+from firerunner.settings.proxy import ProxySettings
+from firerunner.settings.runner_config import parse_fragment
+from firerunner.settings.secrets import ConfigFile, WithSecrets
+from firerunner.settings.sized import SizedSettings
+from firerunner.settings.values import Duration, split_address
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_DAEMON_OURS = frozenset({"hosts", "data-root", "exec-root", "pidfile", "host", "tls", "tlsverify"})
 GITLAB = "gitlab"
 
 
@@ -33,8 +39,15 @@ class PoolSettings(WithSecrets):
     name: str
     """Lower-case letters, digits and dashes, at most 40."""
 
-    runner_token: SecretStr
-    """The runner authentication token (`glrt-…`) of the runner made for this pool in GitLab."""
+    gitlab: str | None = None
+    """Which GitLab, by its name. None: the only one."""
+
+    runner_token: SecretStr | None = None
+    """The runner authentication token (`glrt-…`) of the runner made for this pool in GitLab. A template
+    for sized tags has none."""
+
+    sized: SizedSettings | None = None
+    """Makes the pool a template for sized tags, `firecracker-{N}cpu-{M}gb`. None: an ordinary pool."""
 
     image: str
     """Name or digest of an image in the store (`firerunner image list`)."""
@@ -60,6 +73,13 @@ class PoolSettings(WithSecrets):
     egress: tuple[Annotated[Destination | str, BeforeValidator(_egress)], ...] = (GITLAB,)
     """TCP destinations that guests may reach besides the gate: `gitlab`, or host:port."""
 
+    proxy: ProxySettings = ProxySettings()
+    """The HTTP proxy of the guests: set for the runner and for jobs (`http_proxy`, `https_proxy`,
+    `no_proxy`), and allowed as a destination."""
+
+    ca_file: ConfigFile | None = None
+    """PEM bundle that guests trust besides their own and GitLab's, for example for a registry."""
+
     projects: tuple[int, ...] = ()
     """GitLab project ids whose hooks wake this pool. Empty: all hooks do."""
 
@@ -72,8 +92,12 @@ class PoolSettings(WithSecrets):
     boot_timeout: Duration = Field(default=90.0, ge=5.0, le=1800.0)
     """A machine whose guest has not called the gate after so long is given up."""
 
-    config_environment: dict[str, str] = Field(default_factory=dict)
-    """Environment variables for every job of the pool (`environment` in the runner's config.toml)."""
+    runner_config: SecretStr | None = None
+    """A fragment of gitlab-runner's `config.toml`: the keys of `[[runners]]`, as TOML text. It reaches
+    every job of the pool; so do the credentials in it."""
+
+    docker_daemon: dict[str, Any] = Field(default_factory=dict)
+    """Keys of Docker's `daemon.json` for the Docker engine in the guests, such as `registry-mirrors`."""
 
     @field_validator("name")
     @classmethod
@@ -82,11 +106,51 @@ class PoolSettings(WithSecrets):
             raise ValueError("expected lower-case letters, digits and dashes, at most 40 characters")
         return value
 
+    @field_validator("runner_token")
+    @classmethod
+    def _is_a_runner_token(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
+        if value is not None and (not text or not text.isascii() or any(c.isspace() for c in text)):
+            raise ValueError("expected a runner authentication token (`glrt-…`), in one word")
+        return value
+
+    @field_validator("runner_config")
+    @classmethod
+    def _is_a_fragment(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_fragment(value.get_secret_value())
+        return value
+
+    @field_validator("docker_daemon")
+    @classmethod
+    def _leaves_ours_alone(cls, value: dict[str, Any]) -> dict[str, Any]:
+        ours = sorted(_DAEMON_OURS & set(value))
+        if ours:
+            raise ValueError(f"`{ours[0]}` is set by the image and cannot be given; take it out")
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_runner(self) -> PoolSettings:
+        if self.runner_token is None and self.sized is None:
+            raise ValueError("runner_token is missing (or runner_token_file, or `sized` for a template)")
+        if self.runner_token is not None and self.sized is not None:
+            raise ValueError("runner_token and sized are both given; a template's runners are made by sight")
+        return self
+
     @property
     def resources(self) -> Resources:
         """The room one machine of this pool takes."""
         return Resources(self.vcpu, self.memory_mib, self.disk_mib)
 
+    @property
+    def runner_options(self) -> Mapping[str, Any]:
+        """The keys that the pool adds to the runner's `[[runners]]`."""
+        return parse_fragment(self.runner_config.get_secret_value()) if self.runner_config else {}
+
     def destinations(self, gitlab: Destination) -> tuple[Destination, ...]:
-        """The egress list with the word `gitlab` replaced by the real destination."""
-        return tuple(gitlab if isinstance(item, str) else item for item in self.egress)
+        """The egress list with the word `gitlab` replaced by the real destination, and the proxy."""
+        named = [gitlab if isinstance(item, str) else item for item in self.egress]
+        proxy = self.proxy.destination
+        if proxy is not None and proxy not in named:
+            named.append(proxy)
+        return tuple(named)

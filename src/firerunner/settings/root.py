@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from firerunner.settings.gitlab import GitLabSettings
 from firerunner.settings.hosts import HostSettings
 from firerunner.settings.pools import PoolSettings
+from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSettings, WebhookSettings
+
+ENV_PREFIX = "FIRERUNNER_"
+ENV_DELIMITER = "__"
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, dict | GitLabSettings) else value
+
+
+class _Environment(EnvSettingsSource):
+    """Lists and sections may be JSON; a value that is not goes to the field as it is, which may take it."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 class Settings(BaseSettings):
@@ -21,16 +45,25 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix="FIRERUNNER_",
-        env_nested_delimiter="__",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
         validate_default=True,
     )
 
-    gitlab: GitLabSettings
+    gitlab: Annotated[tuple[GitLabSettings, ...], BeforeValidator(_one_or_several)] = Field(min_length=1)
+    """The GitLab whose jobs are run; or a list of them, each with a `name`."""
+
     pools: tuple[PoolSettings, ...] = Field(min_length=1)
+    """What is offered to GitLab: each pool is one runner there."""
+
     hosts: tuple[HostSettings, ...] = (HostSettings(),)
+    """Where machines run."""
+
     listen: ListenSettings = ListenSettings()
     webhook: WebhookSettings = WebhookSettings()
+    proxy: ProxySettings = ProxySettings()
+    """How this computer reaches GitLab. Guests have their pool's `proxy`."""
+
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
 
@@ -39,6 +72,8 @@ class Settings(BaseSettings):
 
     image_dir: Path | None = None
     """The image store. None: `images` in the state directory."""
+
+    _secret_files: frozenset[Path] = PrivateAttr(default=frozenset())
 
     @classmethod
     def settings_customise_sources(
@@ -50,12 +85,14 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then the file (which comes in as init arguments)."""
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
+        gitlabs = [gitlab.name for gitlab in self.gitlab]
         hosts = [host.name for host in self.hosts]
-        for kind, names in (("pools", [pool.name for pool in self.pools]), ("hosts", hosts)):
+        pools = [pool.name for pool in self.pools]
+        for kind, names in (("gitlab", gitlabs), ("pools", pools), ("hosts", hosts)):
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"{kind}: the name {twice[0]!r} is used twice")
@@ -63,12 +100,19 @@ class Settings(BaseSettings):
             unknown = set(pool.hosts) - set(hosts)
             if unknown:
                 raise ValueError(f"pools: {pool.name} names the host {min(unknown)!r}, which is not in hosts")
+            if pool.gitlab is None and len(gitlabs) > 1:
+                raise ValueError(f"pools: {pool.name} must say which `gitlab`: {', '.join(gitlabs)}")
+            if pool.gitlab is not None and pool.gitlab not in gitlabs:
+                raise ValueError(f"pools: {pool.name} names the gitlab {pool.gitlab!r}, which is not there")
+            if pool.sized is not None and self.gitlab_of(pool).api_token is None:
+                raise ValueError(f"pools: {pool.name} is `sized`, which needs the gitlab's api_token")
         return self
 
     @property
     def database_url(self) -> str:
         """Where the ledger is."""
-        return self.database.url or f"sqlite:///{self.state_dir / 'ledger.db'}"
+        url = self.database.url
+        return url.get_secret_value() if url else f"sqlite:///{self.state_dir / 'ledger.db'}"
 
     @property
     def image_store(self) -> Path:
@@ -80,9 +124,26 @@ class Settings(BaseSettings):
         """Where the ledger's keys are."""
         return self.database.key_file or self.state_dir / "ledger.key"
 
+    @property
+    def secret_files(self) -> frozenset[Path]:
+        """The files that secrets were read from."""
+        return self._secret_files
+
+    def read_from(self, secret_files: frozenset[Path]) -> Settings:
+        """The same settings, knowing their secrets' files."""
+        self._secret_files = secret_files
+        return self
+
     def pool(self, name: str) -> PoolSettings:
         """The pool of that name. Raises KeyError."""
-        return next(pool for pool in self.pools if pool.name == name)
+        for pool in self.pools:
+            if pool.name == name:
+                return pool
+        raise KeyError(name)
+
+    def gitlab_of(self, pool: PoolSettings) -> GitLabSettings:
+        """The GitLab that gives the pool its jobs."""
+        return next(gitlab for gitlab in self.gitlab if pool.gitlab in {None, gitlab.name})
 
     def shown(self) -> dict[str, Any]:
         """The settings in force, secrets as stars, for people and programs to read."""

@@ -1,13 +1,13 @@
-"""Settings: what the service itself needs: addresses, hook secret, database, log."""
+"""Settings: what the service itself needs: its doors, database, log."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from firerunner.settings.values import Address, Section, WithSecrets
+from firerunner.settings.secrets import ConfigFile, WithSecrets
+from firerunner.settings.values import Address, Duration, Networks, Section
 
 
 class ListenSettings(Section):
@@ -16,36 +16,51 @@ class ListenSettings(Section):
     web: Address = "127.0.0.1:8080"
     """Webhook, health and metrics."""
 
+    web_cert_file: ConfigFile | None = None
+    """PEM certificate chain: webhook, health and metrics are then served by HTTPS."""
+
+    web_key_file: ConfigFile | None = None
+    """PEM private key of `web_cert_file`. None: it stands in the same file."""
+
     gate: Address = "127.0.0.1:8181"
     """The gate. Guests of the qemu driver reach it through their keeper, so loopback is right."""
 
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> ListenSettings:
+        if self.web_key_file is not None and self.web_cert_file is None:
+            raise ValueError("web_key_file is given without web_cert_file")
+        return self
 
-class WebhookSettings(WithSecrets):
-    """Who may wake us."""
 
-    secret: SecretStr | None = None
-    """The secret token set in GitLab's webhook. None: the endpoint is closed, unless `insecure`."""
+class WebhookSettings(Section):
+    """The webhook's door. Its secrets stand with the GitLab that knows them."""
 
     insecure: bool = False
-    """True accepts every hook. A hook is only a wake-up, so the damage is needless asks."""
+    """True accepts hooks of everybody. A hook is only a wake-up, so the damage is needless asks."""
 
     max_body: int = Field(default=10 * 1024 * 1024, ge=1024)
     """Bytes; larger bodies are refused while they are being read."""
 
-    @model_validator(mode="after")
-    def _secret_is_real(self) -> WebhookSettings:
-        if self.secret is not None and not self.secret.get_secret_value():
-            raise ValueError("secret is empty; give one, or say `insecure: true`")
-        return self
+    body_timeout: Duration = Field(default=10.0, ge=1.0, le=120.0)
+    """A sender who has not sent all of the body after so long is cut off."""
+
+    allow: Networks = ()
+    """Networks that hooks may come from. Empty: all."""
+
+    trusted_proxies: Networks = ()
+    """Reverse proxies in front of us: their `X-Forwarded-For` is believed, nobody else's."""
+
+    failures_per_minute: int = Field(default=10, ge=1)
+    """A client with more failed authentications in a minute gets 429. Authentic hooks are never limited."""
 
 
-class DatabaseSettings(Section):
+class DatabaseSettings(WithSecrets):
     """The ledger."""
 
-    url: str = ""
-    """SQLAlchemy URL, without the driver's name. Empty: `ledger.db` (SQLite) in the state directory."""
+    url: SecretStr | None = None
+    """SQLAlchemy URL, without the driver's name. None: `ledger.db` (SQLite) in the state directory."""
 
-    key_file: Path | None = None
+    key_file: ConfigFile | None = None
     """Keys that encrypt secrets at rest, one per line, the first one writes. None: `ledger.key` beside it."""
 
     keep_days: float = Field(default=14.0, gt=0)
@@ -56,5 +71,7 @@ class LogSettings(Section):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
+
     format: Literal["auto", "console", "json"] = "auto"
     """auto: readable on a terminal, JSON elsewhere."""

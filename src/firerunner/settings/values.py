@@ -1,16 +1,19 @@
-"""The kinds of value that several subjects share: durations, addresses, secrets from files."""
+"""The kinds of value that several subjects share: durations, addresses, networks, lists of words."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
 _MAX_PORT = 65535
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Section(BaseModel):
@@ -24,7 +27,10 @@ def _seconds(value: Any) -> Any:
         return value
     match = _DURATION.fullmatch(value.strip())
     if value.strip() == "" or match is None:
-        raise ValueError("expected a duration such as 30s, 5m, 1h30m or a number of seconds")
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("expected a duration such as 30s, 5m, 1h30m or a number of seconds") from None
     hours, minutes, seconds = match.groups(default="0")
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
@@ -38,11 +44,33 @@ def _address(value: Any) -> Any:
     return value
 
 
+def _words(value: Any) -> Any:
+    """A list, or one string with commas, as an environment variable gives it."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return ipaddress.ip_network(value)
+        except ValueError as error:
+            raise ValueError(f"expected a network such as 10.0.0.0/8 or 2001:db8::/32: {error}") from None
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(_seconds)]
 """Seconds; written as `30s`, `5m`, `1h30m` or a plain number of seconds."""
 
 Address = Annotated[str, BeforeValidator(_address)]
 """A TCP address, `host:port`."""
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+"""A list of words; in an environment variable, separated by commas."""
+
+Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_words)]
+"""A list of networks in CIDR form, IPv4 and IPv6; a single address is a network of one."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -51,32 +79,19 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-class WithSecrets(Section):
-    """A section in which each secret `x` may be given as `x` or as `x_file`, but not as both.
-
-    The file is read once, at load; its last line break is not part of the secret.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_files(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        for name, field in cls.model_fields.items():
-            path = data.pop(f"{name}_file", None) if _is_secret(field.annotation) else None
-            if path is None:
-                continue
-            if data.get(name) is not None:
-                raise ValueError(f"{name} and {name}_file are both given; keep one")
-            try:
-                data[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
-            if not data[name]:
-                raise ValueError(f"{name}_file: {path} is empty")
-        return data
+def checked_url(value: str, *, user_allowed: bool = False) -> str:
+    """A base address without a slash at its end. Raises ValueError that says what is expected."""
+    parts = urlsplit(value)
+    try:
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_right = False
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_right:
+        raise ValueError(f"expected http(s)://host[:port][/path], got {_without_user(value)!r}")
+    if (parts.username and not user_allowed) or parts.query or parts.fragment:
+        raise ValueError("the address must hold no user, query or fragment")
+    return value.rstrip("/")
 
 
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
+def _without_user(value: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", value)

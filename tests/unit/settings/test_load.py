@@ -29,7 +29,7 @@ def test_a_good_file_gives_typed_settings(tmp_path: Path) -> None:
 
     pool = settings.pool("small")
     assert pool.max_job_time == 5400
-    assert pool.destinations(settings.gitlab.destination) == (
+    assert pool.destinations(settings.gitlab[0].destination) == (
         Destination("gitlab.test", 8929, connect_to="127.0.0.1"),
         Destination("mirror.test", 3142),
     )
@@ -49,7 +49,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     settings = load_settings(written(tmp_path, GOOD))
 
     assert settings.state_dir == tmp_path / "elsewhere"
-    assert settings.gitlab.url == "https://gitlab.example.com"
+    assert settings.gitlab[0].url == "https://gitlab.example.com"
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:

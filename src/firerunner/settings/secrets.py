@@ -1,0 +1,91 @@
+"""Secrets in the configuration: given as `x`, or in a file as `x_file`; never both, never empty.
+
+A relative path is looked for in systemd's credentials directory (systemd.exec(5), LoadCredential=), then
+beside the configuration file. Docker's secrets are files as well: `/run/secrets/NAME`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, SecretStr, model_validator
+
+from firerunner.settings.values import Section
+
+_base: ContextVar[Path] = ContextVar("the directory of the configuration file", default=Path())
+_read: ContextVar[set[Path] | None] = ContextVar("secret files that have been read", default=None)
+
+
+@contextmanager
+def reading_beside(config: Path) -> Iterator[set[Path]]:
+    """While it runs, relative paths count from `config`'s directory; gives the files that were read."""
+    files: set[Path] = set()
+    base, read = _base.set(config.absolute().parent), _read.set(files)
+    try:
+        yield files
+    finally:
+        _base.reset(base)
+        _read.reset(read)
+
+
+def found_path(path: Path) -> Path:
+    """Where a file of the configuration is: see the first lines of this module."""
+    if path.is_absolute():
+        return path
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and Path(credentials, path).exists():
+        return Path(credentials, path)
+    return _base.get() / path
+
+
+ConfigFile = Annotated[Path, AfterValidator(found_path)]
+"""A file that the configuration names; a relative path is looked for like a secret's."""
+
+
+class WithSecrets(Section):
+    """A section in which each secret `x` may be given as `x` or as `x_file`, but not as both.
+
+    The last line break of a file is not part of the secret.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for name in secret_fields(cls):
+            path = data.pop(f"{name}_file", None)
+            if path is None:
+                continue
+            if data.get(name) is not None:
+                raise ValueError(f"{name} and {name}_file are both given; keep one")
+            data[name] = _content(f"{name}_file", found_path(Path(str(path))))
+        return data
+
+
+def secret_fields(section: type[Section]) -> list[str]:
+    """The names of the section's secrets."""
+    return [name for name, field in section.model_fields.items() if _is_secret(field.annotation)]
+
+
+def _content(key: str, path: Path) -> str:
+    files = _read.get()
+    if files is not None:
+        files.add(path)
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{key}: cannot read {path}: {error}") from error
+    if not text:
+        raise ValueError(f"{key}: {path} is empty")
+    return text
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
