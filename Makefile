@@ -13,7 +13,7 @@ BENCH ?=
 APT_PACKAGES := curl e2fsprogs git jq lz4 mmdebstrap python3-venv \
 	qemu-system-x86 shellcheck socat uidmap unzip zip
 
-.PHONY: help demo test unit lint bench docs lock clean system
+.PHONY: help demo test unit lint bench docs reference lock clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -40,6 +40,9 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one
 
 docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
 	$(BIN)/mkdocs build --strict --quiet
+
+reference: $(VENV)/.ready ## Write docs/settings.md out of the code
+	$(BIN)/python -m firerunner.settings.reference > docs/settings.md
 
 lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \

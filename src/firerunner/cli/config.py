@@ -1,4 +1,4 @@
-"""`firerunner config`: is the configuration right, and what is in force?"""
+"""`firerunner config`: is the configuration right, what is in force, what may stand in it?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import typer
 import yaml
 
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json
-from firerunner.settings import load_settings
+from firerunner.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Check and show the configuration.")
+app = typer.Typer(no_args_is_help=True, help="Check, show and describe the configuration.")
 
 
 @app.command()
@@ -34,3 +34,12 @@ def show(config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
         print_json(shown)
     else:
         typer.echo(yaml.safe_dump(shown, sort_keys=False), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print a JSON Schema of the configuration file, for editors and linters.
+
+    Example: firerunner config schema > firerunner.schema.json
+    """
+    print_json(Settings.schema_for_editors())

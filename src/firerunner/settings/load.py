@@ -19,6 +19,9 @@ from firerunner.settings.secrets import WithSecrets, reading_beside, secret_fiel
 NOT_SETTINGS = frozenset({"FIRERUNNER_CONFIG", "FIRERUNNER_GITLAB_RUNNER", "FIRERUNNER_GITLAB_RUNNER_HELPER"})
 """Environment variables of ours that do not override the file."""
 
+OF_THE_PREDECESSOR = frozenset({"server", "scheduler", "flintlock", "vm", "metrics", "logging"})
+"""Sections that only the Go program of the same name had."""
+
 
 def load_settings(path: Path) -> Settings:
     """The settings in `path`, overridden by the environment.
@@ -39,16 +42,21 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
         )
+    return _settings(path, data)
+
+
+def _settings(path: Path, data: Mapping[str, Any]) -> Settings:
     _refuse_unknown_variables()
     try:
         with reading_beside(path) as secret_files:
             settings = Settings(**data)
-        return settings.read_from(frozenset(secret_files))
+        return settings.read_from(frozenset(secret_files), lambda: _settings(path, data))
     except ValidationError as error:
+        remedy = "Check again with `firerunner config check`"
+        if OF_THE_PREDECESSOR & set(data):
+            remedy = "This looks like a configuration of the Go FireRunner: see docs/migration.md"
         lines = "\n".join(f"  {line}" for line in _sentences(error.errors(), data))
-        raise SettingsError(
-            f"{path} is wrong:\n{lines}", remedy="Check again with `firerunner config check`"
-        ) from error
+        raise SettingsError(f"{path} is wrong:\n{lines}", remedy=remedy) from error
 
 
 def _refuse_unknown_variables() -> None:

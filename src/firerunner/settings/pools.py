@@ -39,8 +39,8 @@ class PoolSettings(WithSecrets):
     name: str
     """Lower-case letters, digits and dashes, at most 40."""
 
-    gitlab: str | None = None
-    """Which GitLab, by its name. None: the only one."""
+    gitlab: str = ""
+    """Which GitLab, by its name. Empty: the only one."""
 
     runner_token: SecretStr | None = None
     """The runner authentication token (`glrt-…`) of the runner made for this pool in GitLab. A template
@@ -136,6 +136,13 @@ class PoolSettings(WithSecrets):
         if self.runner_token is not None and self.sized is not None:
             raise ValueError("runner_token and sized are both given; a template's runners are made by sight")
         return self
+
+    @property
+    def token(self) -> str:
+        """The runner token in clear. Raises ValueError for a template, which has none."""
+        if self.runner_token is None:
+            raise ValueError(f"pool {self.name} is a template")
+        return self.runner_token.get_secret_value()
 
     @property
     def resources(self) -> Resources:

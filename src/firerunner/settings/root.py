@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX,
         env_nested_delimiter=ENV_DELIMITER,
         validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     gitlab: Annotated[tuple[GitLabSettings, ...], BeforeValidator(_one_or_several)] = Field(min_length=1)
@@ -74,6 +76,7 @@ class Settings(BaseSettings):
     """The image store. None: `images` in the state directory."""
 
     _secret_files: frozenset[Path] = PrivateAttr(default=frozenset())
+    _read_again: Callable[[], Settings] | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(
@@ -100,9 +103,9 @@ class Settings(BaseSettings):
             unknown = set(pool.hosts) - set(hosts)
             if unknown:
                 raise ValueError(f"pools: {pool.name} names the host {min(unknown)!r}, which is not in hosts")
-            if pool.gitlab is None and len(gitlabs) > 1:
+            if not pool.gitlab and len(gitlabs) > 1:
                 raise ValueError(f"pools: {pool.name} must say which `gitlab`: {', '.join(gitlabs)}")
-            if pool.gitlab is not None and pool.gitlab not in gitlabs:
+            if pool.gitlab and pool.gitlab not in gitlabs:
                 raise ValueError(f"pools: {pool.name} names the gitlab {pool.gitlab!r}, which is not there")
             if pool.sized is not None and self.gitlab_of(pool).api_token is None:
                 raise ValueError(f"pools: {pool.name} is `sized`, which needs the gitlab's api_token")
@@ -129,10 +132,18 @@ class Settings(BaseSettings):
         """The files that secrets were read from."""
         return self._secret_files
 
-    def read_from(self, secret_files: frozenset[Path]) -> Settings:
-        """The same settings, knowing their secrets' files."""
-        self._secret_files = secret_files
+    def read_from(self, secret_files: frozenset[Path], again: Callable[[], Settings]) -> Settings:
+        """The same settings, knowing their secrets' files and how those are read again."""
+        self._secret_files, self._read_again = secret_files, again
         return self
+
+    def reread(self) -> Settings:
+        """The same configuration with the secrets that its files hold now. Raises SettingsError."""
+        return self._read_again() if self._read_again else self
+
+    def with_sections(self, sections: Mapping[str, Any]) -> Settings:
+        """The same settings with other values for some sections."""
+        return self.model_copy(update=sections)
 
     def pool(self, name: str) -> PoolSettings:
         """The pool of that name. Raises KeyError."""
@@ -143,7 +154,27 @@ class Settings(BaseSettings):
 
     def gitlab_of(self, pool: PoolSettings) -> GitLabSettings:
         """The GitLab that gives the pool its jobs."""
-        return next(gitlab for gitlab in self.gitlab if pool.gitlab in {None, gitlab.name})
+        return next(gitlab for gitlab in self.gitlab if pool.gitlab in {"", gitlab.name})
+
+    def asking_pools(self) -> dict[str, PoolSettings]:
+        """The pools that have a runner of their own, by name; each says which GitLab."""
+        return {
+            pool.name: pool.model_copy(update={"gitlab": self.gitlab_of(pool).name})
+            for pool in self.pools
+            if pool.sized is None
+        }
+
+    @classmethod
+    def schema_for_editors(cls) -> dict[str, Any]:
+        """A JSON Schema of the configuration file."""
+        schema = cls.model_json_schema()
+        several = schema["properties"]["gitlab"]
+        described = several.pop("description")
+        schema["properties"]["gitlab"] = {
+            "description": described,
+            "anyOf": [several["items"], {"type": "array", **several}],
+        }
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
     def shown(self) -> dict[str, Any]:
         """The settings in force, secrets as stars, for people and programs to read."""

@@ -13,7 +13,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, GetJsonSchemaHandler, SecretStr, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from firerunner.settings.values import Section
 
@@ -52,6 +54,22 @@ class WithSecrets(Section):
 
     The last line break of a file is not part of the secret.
     """
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Each secret has a second key, and needs neither where the other is given."""
+        described = handler.resolve_ref_schema(handler(schema))
+        secrets = secret_fields(cls)
+        for name in secrets:
+            described["properties"][f"{name}_file"] = {
+                "type": "string",
+                "description": f"A file that holds `{name}`.",
+            }
+        required = [name for name in described.get("required", []) if name not in secrets]
+        described["required"] = required
+        return described
 
     @model_validator(mode="before")
     @classmethod

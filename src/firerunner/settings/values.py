@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
@@ -19,7 +19,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Section(BaseModel):
     """A part of the configuration: immutable, and closed against unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 def _seconds(value: Any) -> Any:
@@ -60,16 +62,26 @@ def _network(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
+_WORDS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
+)
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?"}]}),
+]
 """Seconds; written as `30s`, `5m`, `1h30m` or a plain number of seconds."""
 
 Address = Annotated[str, BeforeValidator(_address)]
 """A TCP address, `host:port`."""
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), _WORDS_SCHEMA]
 """A list of words; in an environment variable, separated by commas."""
 
-Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_words)]
+Networks = Annotated[
+    tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_words), _WORDS_SCHEMA
+]
 """A list of networks in CIDR form, IPv4 and IPv6; a single address is a network of one."""
 
 
