@@ -16,6 +16,7 @@ from firerunner.machines.qemu import processes
 from firerunner.machines.qemu.accelerator import judge
 from firerunner.machines.qemu.cgroups import Cgroups, Hierarchy, Limits, find_hierarchies, settings
 from firerunner.machines.qemu.command import Accelerator, machine_command, selftest_command
+from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.identity import FIRST_UID, UIDS, is_mapped
 from firerunner.machines.qemu.local import sight
@@ -293,9 +294,13 @@ def test_room_is_given_if_and_only_if_all_fits(
         assert fits
 
 
+def disks_in(machines: Path) -> Disks:
+    return Disks(machines, None, "tag", 0)
+
+
 def test_capacity_is_measured_unless_the_operator_says(tmp_path: Path) -> None:
-    measured = measure_capacity(tmp_path / "not" / "yet" / "there", Allowance())
-    chosen = measure_capacity(tmp_path, Allowance(vcpu=3, disk_mib=7))
+    measured = measure_capacity(disks_in(tmp_path / "not" / "yet" / "there"), Allowance())
+    chosen = measure_capacity(disks_in(tmp_path), Allowance(vcpu=3, disk_mib=7))
 
     assert measured.vcpu == 2 * len(os.sched_getaffinity(0))
     assert measured.memory_mib > 0

@@ -54,15 +54,24 @@ class QemuDriver:
         vcpu: int | None = None,
         memory_mib: int | None = None,
         disk_mib: int | None = None,
+        disk_dir: Path | None = None,
+        keep_free_mib: int = 0,
         qemu: str = "qemu-system-x86_64",
         accelerator: str | None = None,
     ) -> None:
-        """`vcpu`, `memory_mib`, `disk_mib`: what machines may use in all; None measures. `accelerator`:
-        `kvm` or `tcg` without a test; None finds out."""
+        """`vcpu`, `memory_mib`, `disk_mib`: what machines may use in all; None measures. `disk_dir`: where
+        their disks are; None: with them. `accelerator`: `kvm` or `tcg` without a test; None finds out."""
         self._qemu = qemu
         self._state_dir = state_dir
         self._host = Host(state_dir, accelerator)
-        self._machines = LocalMachines(state_dir, self._host, qemu, Allowance(vcpu, memory_mib, disk_mib))
+        self._machines = LocalMachines(
+            state_dir,
+            self._host,
+            qemu,
+            Allowance(vcpu, memory_mib, disk_mib),
+            disk_dir=disk_dir,
+            keep_free_mib=keep_free_mib,
+        )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="qemu-driver")
 
     async def create(self, spec: MachineSpec) -> None:
@@ -86,7 +95,10 @@ class QemuDriver:
         return await self._run(lambda: self._machines.console(machine_id, max_bytes))
 
     async def capacity(self) -> Resources:
-        """What machines may use in all: the operator's amounts, or a share of this computer."""
+        """What machines may use in all: the operator's amounts, or a share of this computer.
+
+        Raises `HostUnusable` while the disks' file system is fuller than it should get.
+        """
         return await self._run(self._machines.capacity)
 
     async def accelerator(self, image: ImageFiles | None = None) -> Accelerator | None:

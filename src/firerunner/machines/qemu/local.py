@@ -24,6 +24,7 @@ from firerunner.errors import BootFailed, HostUnusable, MachineError
 from firerunner.machines.qemu import console, order, processes, room, statefile
 from firerunner.machines.qemu.cgroups import Cgroups, Limits
 from firerunner.machines.qemu.checks import find_program
+from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
 from firerunner.machines.qemu.ordering import check_image, make_order, memory_limit_mib
@@ -46,20 +47,31 @@ HAS_RUN = (Phase.RUNNING, Phase.ENDED)
 class LocalMachines:
     """All calls may come from several threads; those for one machine take turns."""
 
-    def __init__(self, state_dir: Path, host: Host, qemu: str, allowance: Allowance) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        host: Host,
+        qemu: str,
+        allowance: Allowance,
+        *,
+        disk_dir: Path | None,
+        keep_free_mib: int,
+    ) -> None:
         self.directory = (state_dir / "machines").resolve()
         tag = hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
         self.cgroups = Cgroups(tag)
         self._host = host
         self._qemu = qemu
         self._allowance = allowance
+        self._disks = Disks(self.directory, disk_dir, tag, keep_free_mib)
         self._turns = [threading.Lock() for _ in range(64)]
         self._making: dict[str, Resources] = {}
         self._making_lock = threading.Lock()
 
     def capacity(self) -> Resources:
-        """What machines may use in all."""
-        return room.measure_capacity(self.directory, self._allowance)
+        """What machines may use in all. Raises `HostUnusable` while no disk should be made."""
+        self._disks.check()
+        return room.measure_capacity(self._disks, self._allowance)
 
     def create(self, spec: MachineSpec) -> None:
         """Make the machine, unless it was made before: then whether it still lives is `list`'s to say.
@@ -90,7 +102,7 @@ class LocalMachines:
         claims: dict[str, list[Claim]] = {}
         for claim in processes.scan(self.directory):
             claims.setdefault(claim.machine_id, []).append(claim)
-        known = self._directories() | claims.keys() | self.cgroups.machine_ids()
+        known = self._directories() | claims.keys() | self.cgroups.machine_ids() | self._disks.machine_ids()
         return [
             sight(
                 machine_id,
@@ -146,9 +158,11 @@ class LocalMachines:
         limits = Limits(memory_limit_mib(spec, accelerator), spec.resources.vcpu + 1)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.mkdir(mode=0o700)
+        self._disks.prepare()
         ordered = make_order(
             spec,
             directory,
+            disk=self._disks.path(spec.machine_id),
             qemu=qemu,
             accelerator=accelerator,
             tsc_khz=self._host.tsc_khz(),
@@ -237,6 +251,7 @@ class LocalMachines:
             raise MachineError(
                 f"{machine_id}: its control group is still in use", remedy="It is tried again."
             )
+        self._disks.remove(machine_id)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)
 

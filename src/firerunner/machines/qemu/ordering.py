@@ -12,8 +12,6 @@ from firerunner.machines.qemu.identity import identity_of
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.spec import ImageFiles, MachineSpec
 
-DISK_FILE = "disk.raw"
-
 PLAIN_TEXT = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 """What may stand as a value in the boot parameters: no spaces, no quotes."""
 
@@ -22,6 +20,7 @@ def make_order(
     spec: MachineSpec,
     directory: Path,
     *,
+    disk: Path,
     qemu: str,
     accelerator: Accelerator,
     tsc_khz: int,
@@ -42,7 +41,7 @@ def make_order(
         kernel=str(spec.image.kernel),
         initramfs=str(spec.image.initramfs),
         root=str(spec.image.root),
-        disk=str(directory / DISK_FILE),
+        disk=str(disk),
         boot=boot_parameters(spec),
         host_address=egress.HOST_ADDRESS,
         guest_address=egress.GUEST_ADDRESS,

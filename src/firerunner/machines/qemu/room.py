@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firerunner.errors import NoRoom
+from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.spec import Resources
 
 VCPU_PER_CORE = 2
@@ -26,14 +27,12 @@ class Allowance:
     disk_mib: int | None = None
 
 
-def measure_capacity(machines: Path, allowance: Allowance) -> Resources:
+def measure_capacity(disks: Disks, allowance: Allowance) -> Resources:
     """What machines may use in all, counting as free what their disks already take."""
     (total_kib,) = (
         int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if line.startswith("MemTotal:")
     )
-    files = os.statvfs(next(path for path in (machines, *machines.parents) if path.exists()))
-    taken = sum(_bytes_on_disk(path) for path in machines.glob("*/disk.raw"))
-    disk_mib = (files.f_bavail * files.f_frsize + taken) >> 20
+    disk_mib = disks.free_mib() + disks.taken_mib()
     return Resources(
         vcpu=allowance.vcpu or VCPU_PER_CORE * len(os.sched_getaffinity(0)),
         memory_mib=allowance.memory_mib or (total_kib >> 10) * SHARE_PERCENT // 100,
@@ -53,10 +52,3 @@ def check_room(wanted: Resources, taken: Iterable[Resources], capacity: Resource
 
 def _words(amount: Resources) -> str:
     return f"{amount.vcpu} vCPU, {amount.memory_mib} MiB memory, {amount.disk_mib} MiB disk"
-
-
-def _bytes_on_disk(path: Path) -> int:
-    try:
-        return path.stat().st_blocks * 512
-    except OSError:
-        return 0

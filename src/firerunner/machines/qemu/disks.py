@@ -1,0 +1,83 @@
+"""Where the machines' writable disks are, and how much space is left there.
+
+Without a directory of its own each disk is with its machine. With one, it is found by its name alone, so
+that a disk whose machine's directory was lost is removed as well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from firerunner.errors import HostUnusable
+from firerunner.machines.spec import MACHINE_ID
+
+DISK_FILE = "disk.raw"
+_SUFFIX = ".raw"
+
+
+class Disks:
+    """The disks of one state directory; `tag` tells them from those of another in the same place."""
+
+    def __init__(self, machines: Path, disk_dir: Path | None, tag: str, keep_free_mib: int) -> None:
+        self._machines = machines
+        self._apart = None if disk_dir is None else (disk_dir / f"firerunner-{tag}").absolute()
+        self._keep_free_mib = keep_free_mib
+
+    def path(self, machine_id: str) -> Path:
+        """Where this machine's disk is or will be."""
+        if self._apart is None:
+            return self._machines / machine_id / DISK_FILE
+        return self._apart / f"{machine_id}{_SUFFIX}"
+
+    def prepare(self) -> None:
+        """Make the directory of the disks. Raises HostUnusable."""
+        if self._apart is None:
+            return
+        try:
+            self._apart.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostUnusable(
+                f"the disks' directory {self._apart} cannot be made: {error.strerror}",
+                remedy="Mend `disk_dir` of the host",
+            ) from error
+
+    def machine_ids(self) -> set[str]:
+        """Machines of which a disk is there, apart from their directories."""
+        if self._apart is None or not self._apart.is_dir():
+            return set()
+        names = {path.stem for path in self._apart.glob(f"*{_SUFFIX}")}
+        return {name for name in names if MACHINE_ID.fullmatch(name)}
+
+    def remove(self, machine_id: str) -> None:
+        """The machine's disk is gone afterwards."""
+        self.path(machine_id).unlink(missing_ok=True)
+
+    def free_mib(self) -> int:
+        """What is free where the disks are, in MiB."""
+        place = self._apart or self._machines
+        files = os.statvfs(next(path for path in (place, *place.parents) if path.exists()))
+        return (files.f_bavail * files.f_frsize) >> 20
+
+    def taken_mib(self) -> int:
+        """What the disks take now; they are sparse."""
+        place, pattern = (self._machines, f"*/{DISK_FILE}") if self._apart is None else (self._apart, "*.raw")
+        found = place.glob(pattern)
+        return sum(_bytes_on_disk(path) for path in found) >> 20
+
+    def check(self) -> None:
+        """Raise HostUnusable while less is free than is to be kept free."""
+        free_mib = self.free_mib()
+        if free_mib < self._keep_free_mib:
+            place = self._apart or self._machines
+            raise HostUnusable(
+                f"{place} has {free_mib} MiB free, and {self._keep_free_mib} MiB are to be kept free",
+                remedy="Make room there, or set the host's `disk_dir` or `keep_free_mib`",
+            )
+
+
+def _bytes_on_disk(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return 0

@@ -1,0 +1,75 @@
+"""Disks apart from their machines: found by name, and refused before the file system is full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firerunner.errors import HostUnusable
+from firerunner.machines.qemu import QemuDriver
+from firerunner.machines.qemu.disks import Disks
+
+pytestmark = pytest.mark.anyio
+
+MACHINE = "fr-0123456789ab"
+
+
+def test_disks_are_with_their_machines_unless_the_operator_says(tmp_path: Path) -> None:
+    with_them = Disks(tmp_path / "machines", None, "tag", 0)
+    apart = Disks(tmp_path / "machines", tmp_path / "fast", "tag", 0)
+
+    assert with_them.path(MACHINE).is_relative_to(tmp_path / "machines" / MACHINE)
+    assert apart.path(MACHINE).is_relative_to(tmp_path / "fast")
+
+
+def test_two_state_directories_share_a_place_and_not_a_disk(tmp_path: Path) -> None:
+    ours, theirs = (Disks(tmp_path / tag, tmp_path / "fast", tag, 0) for tag in ("ours", "theirs"))
+    ours.prepare()
+    ours.path(MACHINE).touch()
+
+    assert ours.machine_ids() == {MACHINE}
+    assert theirs.machine_ids() == set()
+
+
+def test_what_is_no_machines_disk_is_left_alone(tmp_path: Path) -> None:
+    disks = Disks(tmp_path / "machines", tmp_path / "fast", "tag", 0)
+    disks.prepare()
+    disks.path("precious").touch()
+
+    assert disks.machine_ids() == set()
+
+
+async def test_a_disk_without_a_machine_is_a_leak_that_destroy_removes(tmp_path: Path) -> None:
+    driver = QemuDriver(tmp_path / "state", disk_dir=tmp_path / "fast")
+    try:
+        directory = next(iter(_made(driver, tmp_path)))
+        assert [sighting.machine_id for sighting in await driver.list()] == [MACHINE]
+        await driver.destroy(MACHINE)
+        assert await driver.list() == []
+        assert list(directory.iterdir()) == []
+    finally:
+        await driver.aclose()
+
+
+def _made(driver: QemuDriver, tmp_path: Path) -> list[Path]:
+    disks = driver._machines._disks
+    disks.prepare()
+    disks.path(MACHINE).touch()
+    return [disks.path(MACHINE).parent]
+
+
+async def test_a_host_that_is_nearly_full_takes_no_machine(tmp_path: Path) -> None:
+    driver = QemuDriver(tmp_path, keep_free_mib=1 << 40)
+    try:
+        with pytest.raises(HostUnusable, match="MiB are to be kept free"):
+            await driver.capacity()
+    finally:
+        await driver.aclose()
+
+
+def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(HostUnusable, match="cannot be made"):
+        Disks(tmp_path / "machines", tmp_path / "file", "tag", 0).prepare()
