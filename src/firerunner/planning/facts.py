@@ -23,6 +23,8 @@ class PoolFacts:
     check_interval_s: float
     """Seconds from an answer that found nothing to the next ask, if nobody wakes the pool."""
     image_ready: bool
+    runner: str = ""
+    """Tells one runner token from another: a refusal of the old one says nothing of a new one."""
     paused_reason: str | None = None
     """Set while the pool may not ask or refill: by an operator, while stopping, ..."""
 

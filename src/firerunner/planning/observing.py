@@ -73,6 +73,8 @@ def observe(fleet: Fleet, event: Event) -> None:
 def _pool_changed(fleet: Fleet, event: PoolChanged) -> None:
     pool = fleet.pool(event.pool.name)
     resized = pool.facts is not None and pool.facts.resources != event.pool.resources
+    if pool.facts is not None and pool.facts.runner != event.pool.runner:
+        pool.retry_at, pool.retry_reason = NEVER, ""
     pool.facts = event.pool
     if resized:
         engaged = pool.engaged()

@@ -98,6 +98,15 @@ def test_a_failed_ask_is_not_repeated_before_its_time_not_even_when_woken(outcom
     assert told.tick(0.2) == [Ask("demo", A, "local")]
 
 
+def test_a_refusal_of_the_old_token_says_nothing_of_a_new_one() -> None:
+    told, _ = started(runner="old")
+    told.machine(A, RESERVED, room=False)
+    told.ended(AskOutcome.REFUSED, retry_at=1060.0, reason="GitLab refused the runner token")
+
+    assert told.pool(runner="old") == []
+    assert told.pool(runner="new") + told.tick(5.0) == [Ask("demo", A, "local")]
+
+
 def test_an_ask_that_could_not_even_begin_is_tried_again() -> None:
     told, [ask] = started(check_interval_s=300.0)
 
