@@ -25,13 +25,18 @@ on a connection that is just being closed is lost without an answer."""
 
 
 def new_http(
-    *, ca_file: Path | None = None, max_connections: int = 500, max_idle_connections: int = 100
+    *,
+    ca_file: Path | None = None,
+    proxy: str | None = None,
+    max_connections: int = 500,
+    max_idle_connections: int = 100,
 ) -> httpx.AsyncClient:
     """A client for one GitLab. Close it with `aclose()`.
 
     Proxy variables and netrc of the environment are not read (`trust_env` is off), redirects are not
     followed, and cookies are never kept: one client serves many jobs, which must not share anything.
-    `ca_file` is a PEM bundle that is trusted in addition to the system's. Raises `SettingsError`.
+    `ca_file` is a PEM bundle that is trusted in addition to the system's, also for a proxy by HTTPS.
+    Raises `SettingsError`.
     """
     trust = ssl.create_default_context()
     if ca_file is not None:
@@ -44,6 +49,7 @@ def new_http(
             ) from error
     return httpx.AsyncClient(
         verify=trust,
+        proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust)),
         http1=True,
         http2=False,
         trust_env=False,
@@ -59,3 +65,7 @@ def new_http(
             keepalive_expiry=KEEPALIVE_EXPIRY_S,
         ),
     )
+
+
+def _for_proxy(proxy: str, trust: ssl.SSLContext) -> ssl.SSLContext | None:
+    return trust if proxy.startswith("https:") else None

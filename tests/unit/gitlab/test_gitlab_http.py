@@ -38,3 +38,14 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         new_http(ca_file=empty)
     with pytest.raises(SettingsError, match="missing"):
         new_http(ca_file=tmp_path / "missing")
+
+
+async def test_the_proxy_that_is_given_is_asked_with_its_password() -> None:
+    async with playing(answer(204)) as proxy:
+        given = proxy.url.replace("http://", "http://user:secret@")
+        async with new_http(proxy=given) as http:
+            response = await http.get("http://gitlab.example.com/api/v4/version")
+
+    assert response.status_code == 204
+    assert proxy.heard[0].head.startswith("GET http://gitlab.example.com/api/v4/version ")
+    assert "proxy-authorization: basic dxnlcjpzzwnyzxq=" in proxy.heard[0].head.lower()
