@@ -41,6 +41,11 @@ def configure_logs(level: str, style: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    set_log_level(level)
     for chatty in ("httpx", "httpcore", "uvicorn.access", "aiosqlite", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def set_log_level(level: str) -> None:
+    """Write lines of this importance and above: debug, info, warning or error."""
+    logging.getLogger().setLevel(level.upper())
