@@ -1,0 +1,44 @@
+"""The certificate of a listening socket, read anew when it has been renewed."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from firerunner.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files: the chain, the server's own certificate first, and its key (None: in the same file)."""
+
+    chain: Path
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """What TLS needs, as the files are now: TLS 1.2 and 1.3. Raises SettingsError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self.chain, self.key, password=_nobody_to_ask)
+        except ssl.SSLError as error:
+            raise self._unusable(error.reason or str(error)) from error
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+        return context
+
+    def _unusable(self, why: str) -> SettingsError:
+        key = "" if self.key is None else f" with the key {self.key}"
+        return SettingsError(
+            f"cannot use the certificate {self.chain}{key}: {why}",
+            remedy="`listen.web_cert_file` needs a PEM chain, the server's certificate first, and "
+            "`listen.web_key_file` its key, not encrypted; the service must be allowed to read both",
+        )
+
+
+def _nobody_to_ask() -> str:
+    """A pass phrase for an encrypted key: else OpenSSL would ask on the terminal and the service hang."""
+    return ""
