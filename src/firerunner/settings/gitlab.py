@@ -16,7 +16,8 @@ from firerunner.settings.values import checked_url
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _SIGNING_PREFIX = "whsec_"
-_SIGNING_BYTES = 32
+_SIGNING_BYTES = range(24, 65)
+"""What Standard Webhooks allows; GitLab makes 32."""
 
 
 class GitLabSettings(WithSecrets):
@@ -86,8 +87,8 @@ class GitLabSettings(WithSecrets):
             key = base64.b64decode(text.removeprefix(_SIGNING_PREFIX), validate=True)
         except (binascii.Error, ValueError):
             key = b""
-        if not text.startswith(_SIGNING_PREFIX) or len(key) != _SIGNING_BYTES:
-            raise ValueError("expected `whsec_` and the base64 of 32 bytes, as GitLab shows it")
+        if not text.startswith(_SIGNING_PREFIX) or len(key) not in _SIGNING_BYTES:
+            raise ValueError("expected `whsec_` and the base64 of 24 to 64 bytes, as GitLab shows it")
         return value
 
     @property
