@@ -1,6 +1,6 @@
 """The webhook endpoint: authenticate, limit, wake."""
 
-from firerunner.intake.door import create_intake
+from firerunner.intake.door import Door
 from firerunner.intake.hooks import Hook, read_hook
 
-__all__ = ["Hook", "create_intake", "read_hook"]
+__all__ = ["Door", "Hook", "read_hook"]

@@ -1,71 +1,178 @@
-"""`POST /webhook`: only who knows the secret gets in, and who gets in always gets 2xx at once.
+"""`POST /webhook`: only hooks of a GitLab of ours get in, and those always get 2xx, at once.
 
-GitLab does not redeliver a failed hook and switches a failing one off (reference: gitlab.md 1.6),
-so an authentic hook is never answered with an error, whatever is in it.
+GitLab does not redeliver a failed hook and switches a failing one off (reference: gitlab.md 1.6), so a hook
+that is authentic is never answered with an error, whatever is in it and whatever we are doing. All others are
+refused with a message that says what is missing, for whoever looks at the hook's log in GitLab.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from firerunner.intake.answers import Refused, Unread
+from firerunner.intake.bodies import STRANGERS_BYTES, Bodies, TooLarge, TooMuch, TooSlow
+from firerunner.intake.clients import Address, client_address, site, within
 from firerunner.intake.hooks import Hook, read_hook
-from firerunner.settings import WebhookSettings
+from firerunner.intake.limiting import PerClient
+from firerunner.intake.proofs import Proofs, Standing, by_signature
+from firerunner.intake.replays import Replays
+from firerunner.settings import GitLabSettings, WebhookSettings
 
 Wake = Callable[[Hook], None]
 Count = Callable[[str], None]
 
+_NOT_OURS = (
+    "not shown to be a hook of a GitLab of ours: the secret token or the signature is missing or wrong; "
+    "FireRunner's log says which"
+)
+_CLOSED = (
+    "no webhook secret is configured: set webhook_secret or webhook_signing_token of the gitlab (or a file: "
+    "webhook_secret_file, webhook_signing_token_file), or say `webhook: {insecure: true}`"
+)
+_HOW_TO = "this is where GitLab sends its Job and Pipeline hooks, by POST; nothing is to be seen here"
+_LONGEST_NUMBER = 20
 
-def create_intake(settings: WebhookSettings, wake: Wake, count: Count) -> Callable[[Request], object]:
-    """The endpoint. `wake` must not block; `count` gets one word for each request."""
-    secret = settings.secret.get_secret_value().encode() if settings.secret else None
 
-    async def webhook(request: Request) -> Response:
-        if secret is None and not settings.insecure:
-            count("closed")
-            return _refusal(403, "no webhook secret is configured; set webhook.secret or webhook.secret_file")
-        if secret is not None:
-            token = request.headers.get("x-gitlab-token", "").encode()
-            if not hmac.compare_digest(token, secret):
-                count("unauthenticated")
-                return _refusal(401, "wrong or missing X-Gitlab-Token")
-        if request.headers.get("content-encoding", "identity") != "identity":
-            count("compressed")
-            return _refusal(413, "compressed bodies are not accepted")
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The settings in force; swapped as a whole, and a request keeps those that it began with."""
+
+    webhook: WebhookSettings
+    proofs: Proofs
+    failures: PerClient
+
+
+class Door:
+    """The endpoint. `wake` must not block; `count` gets one word for each request, of a small set."""
+
+    def __init__(self, wake: Wake, count: Count) -> None:
+        self._wake = wake
+        self._count = count
+        self._log = structlog.get_logger("firerunner.intake")
+        self._logged = PerClient(1)
+        self._bodies = Bodies()
+        self._replays = Replays()
+        self._rules = _rules(WebhookSettings(), (), None)
+
+    def configure(self, webhook: WebhookSettings, gitlabs: Sequence[GitLabSettings]) -> None:
+        """Go by these settings, from the next request on. Until the first time, the door is closed."""
+        self._rules = _rules(webhook, gitlabs, self._rules.failures)
+
+    async def endpoint(self, request: Request) -> Response:
+        """Answers one request."""
+        if request.method != "POST":
+            self._count("method")
+            return JSONResponse({"message": _HOW_TO}, 405, {"Allow": "POST"})
+        rules = self._rules
+        client = client_address(
+            request.client.host if request.client else None,
+            request.headers.getlist("x-forwarded-for"),
+            rules.webhook.trusted_proxies,
+        )
         try:
-            body = await _limited_body(request, settings.max_body)
+            return self._accepted(await self._authentic(request, rules, client))
+        except Refused as refused:
+            return self._refusal(refused, rules, client)
         except ClientDisconnect:
-            count("cut")
-            return Response(status_code=204)
-        if body is None:
-            count("too_large")
-            return _refusal(413, f"the body is larger than {settings.max_body} bytes")
-        hook = read_hook(body)
-        if hook is None:
-            count("not_understood")
-            return JSONResponse({"message": "accepted, not understood"})
-        count("woke" if hook.means_work else "ignored")
-        if hook.means_work:
-            wake(hook)
+            self._count("cut")
+            return Response(status_code=204)  # to nobody
+
+    async def _authentic(self, request: Request, rules: _Rules, client: Address | None) -> Hook | str:
+        """The hook, or the outcome if there is nothing in it for us. Raises Refused, ClientDisconnect."""
+        allow = rules.webhook.allow
+        if allow and (client is None or not within(client, allow)):
+            raise Refused(403, "not_allowed", "hooks from this address are not allowed (webhook.allow)")
+        if rules.proofs.closed:
+            raise Refused(403, "closed", _CLOSED)
+        standing = rules.proofs.by_headers(request.headers)
+        if standing.hopeless:
+            raise _failed(rules, client, standing, Unread.STRANGER)
+        known = bool(standing.by_secret)
+        if not _plain(request.headers.getlist("content-encoding")):
+            raise Refused(415, "compressed", "compressed bodies are not accepted", _unread(known))
+        body = await self._body(request, rules.webhook, known=known)
+        signed = by_signature(standing, body)
+        unsigned = standing.by_secret + standing.unproven
+        if not (signed or unsigned):
+            raise _failed(rules, client, standing, Unread.NONE)
+        new = [name for name in signed if standing.signed and self._replays.is_new(name, standing.signed.id)]
+        if not (new or unsigned):
+            return "replayed"
+        return read_hook(body, (*unsigned, *new)) or "not_understood"
+
+    async def _body(self, request: Request, webhook: WebhookSettings, *, known: bool) -> bytes:
+        limit, patience_s = webhook.max_body, webhook.body_timeout
+        declared = request.headers.get("content-length", "0")
+        too_large = Refused(413, "too_large", f"larger than {limit} bytes (webhook.max_body)", _unread(known))
+        if _number(declared) > limit:
+            raise too_large
+        try:
+            return await self._bodies.read(request.stream(), limit, patience_s, stranger=not known)
+        except TooLarge:
+            raise too_large from None
+        except TooSlow:
+            message = f"the body has not come within {patience_s:g} s (webhook.body_timeout)"
+            raise Refused(408, "slow", message, Unread.NONE) from None
+        except TooMuch:
+            message = f"more than {STRANGERS_BYTES} bytes of hooks not proven yet are being received"
+            raise Refused(429, "too_much", message, Unread.NONE, retry_after_s=1) from None
+
+    def _accepted(self, hook: Hook | str) -> Response:
+        if isinstance(hook, str):
+            self._count(hook)
+            return JSONResponse({"message": f"accepted, {hook.replace('_', ' ')}"})
+        outcome = "woke" if hook.means_work else "ignored"
+        try:
+            if hook.means_work:
+                self._wake(hook)
+        except Exception:
+            self._log.exception("a hook was accepted but could not wake", project=hook.project_id)
+            outcome = "not_woken"
+        self._count(outcome)
         return JSONResponse({"message": "accepted"})
 
-    return webhook
+    def _refusal(self, refused: Refused, rules: _Rules, client: Address | None) -> Response:
+        self._count(refused.outcome)
+        if self._logged.spend(site(client)) is None:
+            self._log.warning(
+                "hook refused",
+                client=str(client or "unknown"),
+                status=refused.status,
+                outcome=refused.outcome,
+                why=refused.message,
+                **refused.facts,
+            )
+        return refused.answer(rules.webhook.body_timeout)
 
 
-def _refusal(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"message": message}, status_code=status)
+def _unread(known: bool) -> Unread:
+    return Unread.KNOWN if known else Unread.STRANGER
 
 
-async def _limited_body(request: Request, limit: int) -> bytes | None:
-    """The body, or None as soon as it is longer than `limit` bytes; chunked bodies too."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+def _plain(encodings: list[str]) -> bool:
+    return {word.strip().lower() for word in ",".join(encodings).split(",")} <= {"", "identity"}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else 0
+
+
+def _failed(rules: _Rules, client: Address | None, standing: Standing, unread: Unread) -> Refused:
+    """401, or 429 for a client who has failed too often. Only failures come here: who is right is never
+    limited."""
+    retry_after_s = rules.failures.spend(site(client))
+    if retry_after_s is None:
+        return Refused(401, "unauthenticated", _NOT_OURS, unread, gitlab=standing.faults)
+    message = f"too many failures; {_NOT_OURS}"
+    return Refused(429, "limited", message, unread, retry_after_s=retry_after_s, gitlab=standing.faults)
+
+
+def _rules(webhook: WebhookSettings, gitlabs: Sequence[GitLabSettings], before: PerClient | None) -> _Rules:
+    kept = before is not None and before.per_minute == webhook.failures_per_minute
+    failures = before if before is not None and kept else PerClient(webhook.failures_per_minute)
+    return _Rules(webhook, Proofs(gitlabs, insecure=webhook.insecure), failures)

@@ -39,9 +39,11 @@ class Hook:
     kind: str
     project_id: int | None
     means_work: bool
+    gitlab: tuple[str, ...]
+    """The GitLabs whose hook it may be, by their names in the settings."""
 
 
-def read_hook(body: bytes) -> Hook | None:
+def read_hook(body: bytes, gitlab: tuple[str, ...]) -> Hook | None:
     """The hook in `body`, or None if it is not one that we understand."""
     try:
         hook = _Body.model_validate_json(body)
@@ -49,8 +51,8 @@ def read_hook(body: bytes) -> Hook | None:
         return None
     project = hook.project.id if hook.project_id is None and hook.project else hook.project_id
     if hook.object_kind == "build":
-        return Hook("build", project, hook.build_status in WORK)
+        return Hook("build", project, hook.build_status in WORK, gitlab)
     if hook.object_kind == "pipeline":
         status = hook.object_attributes.status if hook.object_attributes else None
-        return Hook("pipeline", project, status in WORK)
-    return Hook(hook.object_kind, project, False)
+        return Hook("pipeline", project, status in WORK, gitlab)
+    return Hook(hook.object_kind, project, False, gitlab)
