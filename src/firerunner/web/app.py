@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field
 from firerunner import __version__
 from firerunner.telemetry import Counters
 
+_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
 
 class Readiness(BaseModel):
     """Whether jobs can be taken now, and what stands in the way."""
@@ -26,7 +28,8 @@ def create_web(
 ) -> FastAPI:
     """The application that listens at `listen.web`."""
     app = FastAPI(title="FireRunner", version=__version__, docs_url=None, redoc_url=None)
-    app.add_route("/webhook", webhook, methods=["POST"], include_in_schema=False)
+    # With any method: the door says what it is for.
+    app.add_route("/webhook", webhook, methods=_ANY_METHOD, include_in_schema=False)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
