@@ -23,6 +23,9 @@ _SELECT = sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload")).
 _ABLE = frozenset({MachineState.RESERVED, MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
 """The states in which a machine without a job can still get one."""
 
+OWN_NUMBERS = 1 << 62
+"""Numbers from here on are the ledger's own. GitLab's ids are far below."""
+
 
 async def find(tx: Transaction, job_id: int, *, lock: bool = False) -> JobRecord | None:
     query = _SELECT.where(jobs.c.job_id == job_id)
@@ -52,11 +55,14 @@ async def select(tx: Transaction, states: Collection[JobState]) -> list[JobRecor
 
 async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: bytes) -> JobRecord:
     machine = await machines.get(tx, machine_id)
-    known = await find(tx, job.job_id, lock=True)
+    known = await _of_gitlab(tx, machine.gitlab, job.job_id)
     if known is not None:
         return await _taken_before(tx, machine, known)
+    job_id = await _free_number(tx, job.job_id)
     record = JobRecord(
-        job_id=job.job_id,
+        job_id=job_id,
+        gitlab=machine.gitlab,
+        gitlab_job_id=job.job_id,
         pool=machine.pool,
         machine_id=None,
         state=JobState.TAKEN,
@@ -69,7 +75,9 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
     )
     await tx.connection.execute(
         sa.insert(jobs).values(
-            job_id=job.job_id,
+            job_id=job_id,
+            gitlab=machine.gitlab,
+            gitlab_job_id=job.job_id,
             pool=machine.pool,
             state=record.state,
             state_since=tx.at,
@@ -84,11 +92,11 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
             token=encrypted_token,
         )
     )
-    has_payload = await _claim_answer(tx, machine_id, job.job_id)
+    has_payload = await _claim_answer(tx, machine_id, job_id)
     await journal.write(
         tx,
         "job",
-        str(job.job_id),
+        str(job_id),
         "taken",
         to_state=JobState.TAKEN,
         detail={
@@ -102,6 +110,20 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
     record = replace(record, has_payload=has_payload)
     # The machine may have died while the ask was in flight; then the job waits for another one.
     return await _assign(tx, record, machine) if _is_free(machine) else record
+
+
+async def _of_gitlab(tx: Transaction, gitlab: str, gitlab_job_id: int) -> JobRecord | None:
+    query = _SELECT.where(jobs.c.gitlab == gitlab, jobs.c.gitlab_job_id == gitlab_job_id)
+    row = (await tx.connection.execute(query.with_for_update(of=jobs))).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def _free_number(tx: Transaction, wished: int) -> int:
+    """GitLab's id if no other GitLab's job has that number, else the next one that no GitLab uses."""
+    if await find(tx, wished) is None:
+        return wished
+    highest = sa.select(sa.func.max(jobs.c.job_id))
+    return max(int((await tx.connection.execute(highest)).scalar_one()) + 1, OWN_NUMBERS)
 
 
 async def reassign(tx: Transaction, job_id: int, machine_id: str) -> JobRecord:
@@ -226,6 +248,8 @@ async def _update(tx: Transaction, job_id: int, values: Mapping[str, Any]) -> No
 def _record(row: Any) -> JobRecord:
     return JobRecord(
         job_id=row.job_id,
+        gitlab=row.gitlab,
+        gitlab_job_id=row.gitlab_job_id,
         pool=row.pool,
         machine_id=row.machine_id,
         state=JobState(row.state),

@@ -10,6 +10,7 @@ from firerunner.ledger import jobs, journal, lease, machines, pruning, secrets
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import (
+    DEFAULT_GITLAB,
     Clock,
     JobRecord,
     JournalEntry,
@@ -67,12 +68,25 @@ class Ledger:
     # Machines
 
     async def reserve(
-        self, machine_id: str, pool: str, host: str, resources: Resources, image_digest: str
+        self,
+        machine_id: str,
+        pool: str,
+        host: str,
+        resources: Resources,
+        image_digest: str,
+        *,
+        gitlab: str = DEFAULT_GITLAB,
     ) -> MachineRecord:
         """A new machine in `reserved`, holding room on `host`."""
         return await self._write(
             lambda tx: machines.reserve(
-                tx, machine_id, pool=pool, host=host, resources=resources, image_digest=image_digest
+                tx,
+                machine_id,
+                pool=pool,
+                host=host,
+                resources=resources,
+                image_digest=image_digest,
+                gitlab=gitlab,
             )
         )
 

@@ -55,6 +55,7 @@ async def reserve(
     host: str,
     resources: Resources,
     image_digest: str,
+    gitlab: str,
 ) -> MachineRecord:
     record = MachineRecord(
         machine_id=machine_id,
@@ -65,6 +66,7 @@ async def reserve(
         resources=resources,
         image_digest=image_digest,
         created_at=tx.at,
+        gitlab=gitlab,
     )
     if await find(tx, machine_id) is not None:
         raise StaleWrite(f"the machine id {machine_id} is in use", remedy="make another one")
@@ -84,6 +86,7 @@ async def reserve(
             room_held=True,
             manager_known=False,
             reason="",
+            gitlab=gitlab,
         )
     )
     await journal.write(
@@ -259,4 +262,5 @@ def _record(row: Any) -> MachineRecord:
         exit_code=row.exit_code,
         job_id=row.job_id,
         reason=row.reason,
+        gitlab=row.gitlab,
     )

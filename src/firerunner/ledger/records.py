@@ -16,6 +16,10 @@ Clock = Callable[[], float]
 """Gives the Unix time in seconds. `time.time`, or a test's own."""
 
 
+DEFAULT_GITLAB = "gitlab"
+"""What the only GitLab of a service is called."""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineRecord:
     """One machine as the ledger knows it."""
@@ -48,6 +52,8 @@ class MachineRecord:
     """The job that is or was meant for this machine."""
     reason: str = ""
     """Why it is in this state, for operators."""
+    gitlab: str = DEFAULT_GITLAB
+    """The name of the GitLab that it is asked for."""
 
 
 class MachineFacts(TypedDict, total=False):
@@ -69,6 +75,7 @@ class NewJob:
     """What is needed of GitLab's answer to write a job down; the rest stays in the kept raw answer."""
 
     job_id: int
+    """GitLab's id."""
     job_token: str = field(repr=False)
     name: str
     project_id: int
@@ -79,9 +86,14 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job that GitLab has handed to us."""
+    """One job that a GitLab has handed to us."""
 
     job_id: int
+    """The ledger's number for it: GitLab's id, unless a job of another GitLab has that number."""
+    gitlab: str
+    """The name of the GitLab that it came from."""
+    gitlab_job_id: int
+    """GitLab's id, by which it is named in every call."""
     pool: str
     machine_id: str | None
     state: JobState

@@ -55,6 +55,7 @@ machines: Final = sa.Table(
     sa.Column("ended_reported_at", sa.Double()),
     sa.Column("exit_code", sa.Integer()),
     sa.Column("reason", sa.Text(), nullable=False),
+    sa.Column("gitlab", sa.String(64), nullable=False),
 )
 
 jobs: Final = sa.Table(
@@ -83,6 +84,10 @@ jobs: Final = sa.Table(
     sa.Column("trace_bytes", sa.BigInteger(), nullable=False),
     sa.Column("reason", sa.Text(), nullable=False),
     sa.Column("token", sa.LargeBinary()),
+    # GitLab counts its jobs; another GitLab does too. The ledger's own number is `job_id`.
+    sa.Column("gitlab", sa.String(64), nullable=False),
+    sa.Column("gitlab_job_id", sa.BigInteger(), nullable=False),
+    sa.UniqueConstraint("gitlab", "gitlab_job_id", name="uq_jobs_gitlab"),
 )
 
 answers: Final = sa.Table(

@@ -205,3 +205,31 @@ async def test_a_full_disk_is_an_error_of_ours_and_passes(ledger: Ledger) -> Non
     await ledger.keep_answer(A, b"x" * 1_000_000)
 
     assert [len(raw) for _, raw in await ledger.unread_answers()] == [1_000_000]
+
+
+def test_a_ledger_of_one_gitlab_becomes_one_of_several_and_back(connection: sa.Connection) -> None:
+    migrate.upgrade(connection, "0001")
+    connection.execute(
+        sa.text(
+            "INSERT INTO machines (machine_id, pool, host, state, state_since, vcpu, memory_mib, disk_mib,"
+            " image_digest, created_at, boots, room_held, manager_known, reason)"
+            " VALUES ('fr-aaaaaaaaaaaa', 'p', 'h', 'busy', 1, 1, 1, 1, 'd', 1, 1, true, true, '')"
+        )
+    )
+    connection.execute(
+        sa.text(
+            "INSERT INTO jobs (job_id, pool, machine_id, state, state_since, name, project_id, project_path,"
+            " taken_at, attempts, trace_bytes, reason)"
+            " VALUES (7, 'p', 'fr-aaaaaaaaaaaa', 'running', 1, 'build', 1, 'g/a', 1, 1, 0, '')"
+        )
+    )
+
+    migrate.upgrade(connection)
+    job = connection.execute(sa.text("SELECT job_id, gitlab, gitlab_job_id, machine_id FROM jobs")).one()
+    machine = connection.execute(sa.text("SELECT gitlab FROM machines")).one()
+    migrate.downgrade(connection, "0001")
+    back = connection.execute(sa.text("SELECT job_id, machine_id FROM jobs")).one()
+
+    assert tuple(job) == (7, "gitlab", 7, "fr-aaaaaaaaaaaa")
+    assert tuple(machine) == ("gitlab",)
+    assert tuple(back) == (7, "fr-aaaaaaaaaaaa")

@@ -6,10 +6,13 @@ import pytest
 from ledger_given import ANSWER, A, B, job_assigned, machine_in, new_job
 
 from firerunner.errors import IllegalTransition, StaleWrite
-from firerunner.ledger import JobState, Ledger, MachineState
+from firerunner.ledger import JobState, Ledger, MachineState, NewJob
 from firerunner.ledger.states import JOB_TRANSITIONS
+from firerunner.machines.spec import Resources
 
 pytestmark = pytest.mark.anyio
+
+SIZE = Resources(1, 1024, 4096)
 
 
 async def test_a_taken_job_has_its_machine_and_its_payload(ledger: Ledger) -> None:
@@ -263,3 +266,32 @@ async def test_an_unknown_job_is_none_to_readers_and_stale_to_writers(ledger: Le
     assert (await ledger.job(7), await ledger.payload(7), await ledger.job_token(7)) == (None, None, None)
     with pytest.raises(StaleWrite, match="no job 7"):
         await ledger.move_job(7, JobState.ENDED)
+
+
+async def test_two_gitlabs_may_give_jobs_of_the_same_number(ledger: Ledger) -> None:
+    for machine_id, gitlab in (("fr-aaaaaaaaaaaa", "one"), ("fr-bbbbbbbbbbbb", "two")):
+        await ledger.reserve(machine_id, "small", "local", SIZE, "digest", gitlab=gitlab)
+    new = NewJob(7, "glcbt-7", "build", 1, "group/app", 3600)
+
+    first = await ledger.take("fr-aaaaaaaaaaaa", new)
+    second = await ledger.take("fr-bbbbbbbbbbbb", new)
+
+    assert (first.job_id, first.gitlab, first.gitlab_job_id) == (7, "one", 7)
+    assert (second.gitlab, second.gitlab_job_id) == ("two", 7)
+    assert second.job_id >= 1 << 62
+    assert await ledger.take("fr-bbbbbbbbbbbb", new) == second
+    assert await ledger.job_of_machine("fr-bbbbbbbbbbbb") == second
+
+
+async def test_a_number_of_the_ledgers_own_is_used_once(ledger: Ledger) -> None:
+    letters = "abcd"
+    for letter, gitlab in zip(letters, ("one", "two", "three", "four"), strict=True):
+        await ledger.reserve(f"fr-{letter * 12}", "small", "local", SIZE, "digest", gitlab=gitlab)
+
+    taken = [
+        await ledger.take(f"fr-{letter * 12}", NewJob(7, "t", "build", 1, "group/app", None))
+        for letter in letters
+    ]
+
+    assert len({job.job_id for job in taken}) == len(letters)
+    assert {job.gitlab_job_id for job in taken} == {7}
