@@ -84,7 +84,7 @@ async def measure() -> list[Row]:
 async def _project(stage: Stage, tag: str, *, hook: bool = True) -> Project:
     project = await stage.gitlab.add_project(f"bench/{tag}", {".gitlab-ci.yml": CI.format(tag=tag)})
     if hook:
-        secret = stage.settings.webhook.secret
+        secret = stage.settings.gitlab[0].webhook_secret
         stage.gitlab.add_hook(
             project,
             f"http://{stage.settings.listen.web}/webhook",

@@ -6,72 +6,72 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
 
-from firerunner.control import Context, Controller, Stop
+from firerunner.briefing import Briefing
+from firerunner.connecting import Connections
+from firerunner.control import Context, Controller, KnownPools, Stop
 from firerunner.control.lock import only_controller
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError
-from firerunner.gate import GuestFacts, create_gate
-from firerunner.gitlab import JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.gate import create_gate
 from firerunner.images import Store
-from firerunner.intake import create_intake
-from firerunner.ledger import Keyring, Ledger, MachineRecord
+from firerunner.intake import Door
+from firerunner.ledger import Keyring, Ledger
 from firerunner.listening import listen
-from firerunner.machines.driver import Driver
 from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.readiness import readiness
+from firerunner.reloading import Reloader
 from firerunner.serving import served
-from firerunner.settings import PoolSettings, Settings
-from firerunner.telemetry import Counters
-from firerunner.web import Readiness, create_web
+from firerunner.settings import Settings
+from firerunner.telemetry import Counters, set_log_level
+from firerunner.web import create_web
 
 LEASE_S = 30.0
 _FORCED = 75
 """Exit status after a second signal (sysexits' EX_TEMPFAIL): start again and it goes on."""
 
 
-async def run_service(settings: Settings) -> None:
-    """Run until a signal says stop. Raises FireRunnerError if it cannot start."""
+async def run_service(settings: Settings, config: Path | None = None) -> None:
+    """Run until a signal says stop; `config` is read anew at SIGHUP.
+
+    Raises FireRunnerError if it cannot start.
+    """
     make_state_dir(settings.state_dir)
     with only_controller(settings.state_dir):
         async with AsyncExitStack() as stack:
-            await _Service(settings, stack).run()
+            await _Service(settings, config, stack).run()
 
 
 class _Service:
     """One run of the service; what is opened is closed by the stack, in reverse order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, config: Path | None, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._log = structlog.get_logger("firerunner")
+        self._counters = Counters()
+        self._reloader = Reloader(config, settings, self._apply, self._log)
+        self._connections = Connections(stack, self._counters.count_gitlab)
 
     async def run(self) -> None:
-        settings, counters = self._settings, Counters()
+        settings, counters = self._reloader.settings, self._counters
         web_socket = listen("web", settings.listen.web)
         gate_socket = listen("gate", settings.listen.gate)
         ledger = await self._stack.enter_async_context(open_ledger(settings))
-        http = await self._stack.enter_async_context(
-            new_http(
-                ca_file=settings.gitlab.ca_file,
-                max_connections=2 * sum(pool.limit for pool in settings.pools) + 100,
-            )
-        )
+        await self._connections.configure(settings)
         holder = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         ours = ledger.acting_as(await ledger.lead(holder, LEASE_S, force=True))
         drivers = {host.name: await self._driver(host.name) for host in settings.hosts}
-        pools = {pool.name: pool for pool in settings.pools}
-        job_calls = JobClient(settings.gitlab.url, http, count=counters.count_gitlab)
+        pools = KnownPools(settings.asking_pools())
+        briefing = Briefing(lambda: self._reloader.settings, pools.get, drivers)
         context = Context(
             ledger=ours,
             drivers=drivers,
-            asks=RunnerClient(settings.gitlab.url, http, count=counters.count_gitlab),
-            job_calls=job_calls,
-            runners=RunnersClient(settings.gitlab.url, http, count=counters.count_gitlab),
-            gitlab_settings=settings.gitlab,
+            gitlab=self._connections,
+            egress=briefing.egress,
             pools=pools,
             resolve_image=image_store(settings).resolve,
             gate_address=settings.listen.gate,
@@ -79,29 +79,28 @@ class _Service:
             clock=time.time,
             log=self._log,
         )
-        controller = Controller(context, keep_s=settings.database.keep_days * 86_400)
+        controller = self._controller = Controller(context, keep_s=settings.database.keep_days * 86_400)
         gate = create_gate(
             ledger=ledger,
-            gitlab=job_calls,
-            facts=guest_facts(settings, drivers),
+            gitlab=lambda name: self._connections(name).jobs,
+            facts=briefing.guest_facts,
             notify=controller.observe_gate,
             clock=time.time,
             count=counters.count_gate,
         )
         context.wake_gate, context.heard_at = gate.wake, gate.heard_at
-        webhook = create_intake(
-            settings.webhook, controller.wake, lambda outcome: counters.hooks.labels(outcome).inc()
-        )
-        web = create_web(webhook, lambda: _readiness(controller), counters)
+        self._door = Door(controller.wake, lambda outcome: counters.hooks.labels(outcome).inc())
+        self._door.configure(settings.webhook, settings.gitlab)
+        web = create_web(self._door.endpoint, lambda: readiness(controller, ledger), counters)
         await self._stack.enter_async_context(served(gate, gate_socket))
         await self._stack.enter_async_context(served(web, web_socket))
-        lease = asyncio.create_task(self._keep_lease(ledger, holder))
-        self._stack.callback(lease.cancel)
+        for work in (self._keep_lease(ledger, holder), self._reloader.run()):
+            self._stack.callback(asyncio.create_task(work).cancel)
         self._listen_to_signals(controller)
         self._log.info(
             "serving",
-            gitlab=settings.gitlab.url,
-            pools=list(pools),
+            gitlab=[gitlab.url for gitlab in settings.gitlab],
+            pools=[pool.name for pool in settings.pools],
             gate=settings.listen.gate,
             web=settings.listen.web,
             pid=os.getpid(),
@@ -113,10 +112,23 @@ class _Service:
             await ledger.resign(holder)
         self._log.info("stopped")
 
+    async def _apply(self, settings: Settings) -> None:
+        """Put new settings into force. Raises FireRunnerError before anything has changed."""
+        await self._connections.configure(settings)
+        self._door.configure(settings.webhook, settings.gitlab)
+        self._controller.set_pools(settings.asking_pools())
+        set_log_level(settings.log.level)
+
     async def _driver(self, name: str) -> QemuDriver:
-        host = next(host for host in self._settings.hosts if host.name == name)
+        settings = self._reloader.settings
+        host = next(host for host in settings.hosts if host.name == name)
         driver = QemuDriver(
-            self._settings.state_dir, vcpu=host.vcpu, memory_mib=host.memory_mib, disk_mib=host.disk_mib
+            settings.state_dir,
+            vcpu=host.vcpu,
+            memory_mib=host.memory_mib,
+            disk_mib=host.disk_mib,
+            disk_dir=host.disk_dir,
+            keep_free_mib=host.keep_free_mib,
         )
         self._stack.push_async_callback(driver.aclose)
         for problem in await driver.check():
@@ -125,8 +137,8 @@ class _Service:
 
     async def _prepare(self, drivers: Mapping[str, QemuDriver]) -> None:
         """Find out now how guests run here, so that the first job does not wait for it."""
-        store = image_store(self._settings)
-        for name in {pool.image for pool in self._settings.pools}:
+        store = image_store(self._reloader.settings)
+        for name in {pool.image for pool in self._reloader.settings.pools}:
             try:
                 image = store.resolve(name)
                 for host, driver in drivers.items():
@@ -164,6 +176,7 @@ class _Service:
             (signal.SIGQUIT, Stop.FINISH),
         ):
             loop.add_signal_handler(number, stop, how)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
 
 
 def make_state_dir(path: Path) -> None:
@@ -229,37 +242,3 @@ async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> byt
         return await driver.console(machine_id, max_bytes)
     finally:
         await driver.aclose()
-
-
-def guest_facts(settings: Settings, drivers: Mapping[str, Driver]) -> Callable[[MachineRecord], GuestFacts]:
-    """What the gate must know of a machine beyond the ledger."""
-    pools = {pool.name: pool for pool in settings.pools}
-
-    def facts(machine: MachineRecord) -> GuestFacts:
-        pool = pools.get(machine.pool)
-        driver = drivers[machine.host]
-        # A pool that was taken out of the configuration: its last jobs still have to speak.
-        egress = pool.destinations(settings.gitlab.destination) if pool else (settings.gitlab.destination,)
-        gitlab_in_reach = settings.gitlab.destination in egress
-        return GuestFacts(
-            gate_url=driver.guest_gate_url(machine.machine_id),
-            clone_url=settings.gitlab.guest_url,
-            hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
-            artifacts_url=settings.gitlab.guest_url if gitlab_in_reach else None,
-            runner_config=_runner_config(pool) if pool else {},
-        )
-
-    return facts
-
-
-def _runner_config(pool: PoolSettings) -> dict[str, object]:
-    environment = [f"{key}={value}" for key, value in pool.config_environment.items()]
-    return {"environment": environment} if environment else {}
-
-
-def _readiness(controller: Controller) -> Readiness:
-    reasons = {} if controller.started else {"controller": "starting"}
-    blocked = controller.blocked()
-    if len(blocked) == controller.pool_count:
-        reasons["pools"] = "no pool may ask: " + "; ".join(f"{k}: {v}" for k, v in blocked.items())
-    return Readiness(ready=not reasons, reasons=reasons, pools=controller.reasons())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +11,7 @@ from firerunner.errors import FireRunnerError, TokenRefused
 from firerunner.gitlab import RunnersClient, new_http
 from firerunner.images import RunnerKind, missing_tools
 from firerunner.machines.qemu.driver import QemuDriver
-from firerunner.settings import Settings
+from firerunner.settings import GitLabSettings, Settings
 
 
 class Level(StrEnum):
@@ -91,17 +92,24 @@ def _accelerator(name: str, reason: str) -> Finding:
 
 async def _tokens(settings: Settings) -> list[Finding]:
     findings = []
-    async with new_http(ca_file=settings.gitlab.ca_file) as http:
-        runners = RunnersClient(settings.gitlab.url, http)
-        for pool in settings.pools:
-            token = pool.runner_token.get_secret_value()
+    for gitlab in settings.gitlab:
+        tokens = {p.name: p.token for p in settings.asking_pools().values() if p.gitlab == gitlab.name}
+        findings += await _tokens_of(gitlab, settings.proxy.for_url(gitlab.url), tokens)
+    return findings
+
+
+async def _tokens_of(gitlab: GitLabSettings, proxy: str | None, tokens: Mapping[str, str]) -> list[Finding]:
+    findings = []
+    async with new_http(ca_file=gitlab.ca_file, proxy=proxy) as http:
+        runners = RunnersClient(gitlab.url, http)
+        for pool, token in tokens.items():
             try:
                 await runners.verify(token, "firerunner-doctor", tries=1)
                 await runners.delete_manager(token, "firerunner-doctor", tries=1)
-                findings.append(Finding(Level.OK, f"pool {pool.name}", "GitLab takes the runner token"))
+                findings.append(Finding(Level.OK, f"pool {pool}", "GitLab takes the runner token"))
             except TokenRefused as error:
-                findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
+                findings.append(Finding(Level.FAIL, f"pool {pool}", error.message, error.remedy))
             except FireRunnerError as error:
-                findings.append(Finding(Level.FAIL, "gitlab", error.message, error.remedy))
+                findings.append(Finding(Level.FAIL, gitlab.name, error.message, error.remedy))
                 break
     return findings

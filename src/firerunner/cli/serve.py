@@ -22,9 +22,10 @@ def serve(
     SIGTERM hands over: asks in flight are ended, machines run on, the next `serve` adopts them.
     SIGINT and SIGQUIT finish: no more jobs are taken, and it ends when the last machine is gone.
     A second signal ends at once; the ledger knows what is left to do.
+    SIGHUP reads the configuration anew; a wrong one is refused, and the old one stays in force.
 
     Example: firerunner serve --config /etc/firerunner/config.yaml
     """
     settings = load_settings(config)
     configure_logs(log_level or settings.log.level, settings.log.format)
-    asyncio.run(run_service(settings))
+    asyncio.run(run_service(settings, config))

@@ -2,5 +2,6 @@
 
 from firerunner.control.context import Context
 from firerunner.control.controller import Controller, Stop
+from firerunner.control.pools import KnownPools
 
-__all__ = ["Context", "Controller", "Stop"]
+__all__ = ["Context", "Controller", "KnownPools", "Stop"]

@@ -32,7 +32,9 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
         if action.machine_id is None:
             pool = ctx.pools[action.pool]
             ctx.post_machine(
-                await ctx.ledger.reserve(machine_id, action.pool, action.host, pool.resources, image_digest)
+                await ctx.ledger.reserve(
+                    machine_id, action.pool, action.host, pool.resources, image_digest, gitlab=pool.gitlab
+                )
             )
         try:
             await ctx.ledger.begin_ask(
@@ -82,8 +84,14 @@ async def _post_machine(ctx: Context, machine_id: str) -> None:
 async def _ask(
     ctx: Context, pool: str, machine_id: str, info: dict[str, Any]
 ) -> tuple[AskOutcome, float, str]:
-    answer = await ctx.asks.ask(ctx.runner_token(pool), machine_id, info, ctx.last_update.get(pool))
+    gitlab = ctx.pools[pool].gitlab
+    asks = ctx.gitlab(gitlab).asks
+    answer = await asks.ask(ctx.runner_token(pool), machine_id, info, ctx.last_update.get(pool))
     now = ctx.clock()
+    if isinstance(answer, Trouble):
+        ctx.gitlab_faults[gitlab] = answer.message
+    else:
+        ctx.gitlab_faults.pop(gitlab, None)
     match answer:
         case AskedJob(raw=raw):
             ctx.last_update.pop(pool, None)
@@ -159,8 +167,8 @@ async def _give_back(ctx: Context, machine_id: str, raw: bytes, why: str) -> Non
         if found is None:
             raise ValueError("it holds no job id and token")
         job_id, token = found
-        await ctx.ledger.take(machine_id, NewJob(job_id, token, "unreadable", 0, "unreadable", None))
-        await ctx.ledger.drop_payload(job_id)
+        taken = await ctx.ledger.take(machine_id, NewJob(job_id, token, "unreadable", 0, "unreadable", None))
+        await ctx.ledger.drop_payload(taken.job_id)
     except (StaleWrite, OverflowError, ValueError) as error:
         await _discard(ctx, machine_id, f"{why}; {error}")
     await fail_machine(ctx, machine_id, f"GitLab's answer cannot be used: {why}")

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from firerunner.control.pools import KnownPools
 from firerunner.errors import NotLeader
-from firerunner.gitlab import JobClient, RunnerClient, RunnersClient
+from firerunner.gitlab import GitLabCalls
 from firerunner.images import Image
 from firerunner.ledger import JobRecord, Ledger, MachineRecord
 from firerunner.machines.driver import Driver
+from firerunner.machines.spec import Destination
 from firerunner.planning import Event, MachineMoved, MachineRemoved
-from firerunner.settings import GitLabSettings, PoolSettings
+from firerunner.settings import PoolSettings
 from firerunner.telemetry import Counters
 
 DEFAULT_JOB_S = 86_400.0
@@ -31,11 +33,11 @@ class Context:
     ledger: Ledger
     drivers: Mapping[str, Driver]
     """By host name."""
-    asks: RunnerClient
-    job_calls: JobClient
-    runners: RunnersClient
-    gitlab_settings: GitLabSettings
-    pools: Mapping[str, PoolSettings]
+    gitlab: Callable[[str], GitLabCalls]
+    """A GitLab's clients by its name, those of this moment. Raises GitLabError if it is not configured."""
+    egress: Callable[[PoolSettings], tuple[Destination, ...]]
+    """Where a pool's guests may connect to."""
+    pools: KnownPools
     resolve_image: Callable[[str], Image]
     """Name or digest to a checked image. Raises ImageError."""
     gate_address: str
@@ -49,6 +51,14 @@ class Context:
     """When the gate last heard a machine's runner speak about its job (Unix seconds); 0 if never."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
+    host_faults: dict[str, str] = field(default_factory=dict)
+    """Hosts that could not be looked at the last time, and why."""
+    host_troubles: dict[str, str] = field(default_factory=dict)
+    """Hosts that may get no machine now, and why."""
+    host_pauses: dict[str, float] = field(default_factory=dict)
+    """Until when a host that could not make a machine is left alone."""
+    gitlab_faults: dict[str, str] = field(default_factory=dict)
+    """GitLabs that did not answer the last ask, and why."""
     last_update: dict[str, str] = field(default_factory=dict)
     """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -90,7 +100,7 @@ class Context:
 
     def runner_token(self, pool: str) -> str:
         """The runner token of a pool, in clear."""
-        return self.pools[pool].runner_token.get_secret_value()
+        return self.pools[pool].token
 
     def job_deadline_s(self, job: JobRecord) -> float:
         """How long the job may run: the shorter of GitLab's timeout and the pool's `max_job_time`."""

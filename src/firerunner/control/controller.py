@@ -7,12 +7,14 @@ be killed: what it left undone is seen by the next sweep, which starts it again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
+from hashlib import sha256
 
 from firerunner.control.actors import Actors
 from firerunner.control.asking import ask, fail_machine
 from firerunner.control.context import Context
+from firerunner.control.hosts import look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
@@ -31,8 +33,6 @@ from firerunner.planning import (
     Assign,
     Event,
     Fleet,
-    HostChanged,
-    HostFacts,
     JobOver,
     Launch,
     MachineMoved,
@@ -54,7 +54,7 @@ NOT_DONE_PAUSE_S = 2.0
 RECORDS_S = 30.0
 """How long a finish waits for GitLab to delete the records of machines that are gone."""
 RETRY_S = 5.0
-IMAGES_EVERY_S = 10.0
+WORLD_EVERY_S = 10.0
 PRUNE_EVERY_S = 3600.0
 
 
@@ -95,9 +95,16 @@ class Controller:
 
     def wake(self, hook: Hook) -> None:
         """A hook says that there may be work."""
-        for pool in self._ctx.pools.values():
-            if not pool.projects or hook.project_id in pool.projects:
+        for pool in self._ctx.pools.declared():
+            if pool.gitlab in hook.gitlab and (not pool.projects or hook.project_id in pool.projects):
                 self.post(PoolWoken(pool=pool.name, at=self._ctx.clock()))
+
+    def set_pools(self, pools: Mapping[str, PoolSettings]) -> None:
+        """These are the pools from now on. What a withdrawn one still has goes on to its end."""
+        self._ctx.pools.declare(pools)
+        self._look_at_images()
+        self._tell_pools()
+        self._sweep_now.set()
 
     def observe_gate(self, event: GateEvent) -> None:
         """The gate has seen something and written it into the ledger."""
@@ -106,22 +113,33 @@ class Controller:
     def request_stop(self, how: Stop) -> None:
         """Stop asking now, and return from `run` when what `how` says is done."""
         self._stop, self._stop_at = how, self._ctx.clock()
-        for pool in self._ctx.pools.values():
-            self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+        self._tell_pools()
         self._sweep_now.set()
 
     def reasons(self) -> dict[str, str]:
         """Each pool that does not ask now, and why."""
-        return reasons(self._fleet)
+        return self._of_declared(reasons(self._fleet))
 
     def blocked(self) -> dict[str, str]:
         """Those of `reasons` that are not just "no job" or "no room"."""
-        return blocked(self._fleet)
+        return self._of_declared(blocked(self._fleet))
+
+    def _of_declared(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        return {name: why for name, why in reasons.items() if self._ctx.pools.is_declared(name)}
+
+    def faults(self) -> dict[str, tuple[set[str], dict[str, str]]]:
+        """For each kind of thing that jobs need: the names of all, and why some of them do not work."""
+        pools = self._ctx.pools.declared()
+        return {
+            "host": (set(self._ctx.drivers), self._ctx.host_troubles | self._ctx.host_faults),
+            "gitlab": ({pool.gitlab for pool in pools}, dict(self._ctx.gitlab_faults)),
+            "pool": ({pool.name for pool in pools}, self.blocked()),
+        }
 
     @property
-    def pool_count(self) -> int:
-        """How many pools there are."""
-        return len(self._ctx.pools)
+    def stopping(self) -> Stop | None:
+        """How it stops, if it does."""
+        return self._stop
 
     @property
     def started(self) -> bool:
@@ -163,18 +181,20 @@ class Controller:
             self._events.put_nowait(None)
 
     async def _know_the_world(self) -> None:
-        now = self._ctx.clock()
-        for host, driver in self._ctx.drivers.items():
-            self.post(HostChanged(HostFacts(host, await driver.capacity(), usable=True, reason=""), at=now))
+        for host in self._ctx.drivers:
+            await look_at_host(self._ctx, host)
         self._look_at_images()
-        for pool in self._ctx.pools.values():
-            self.post(PoolChanged(self._pool_facts(pool), at=now))
+        self._tell_pools()
         for machine in await self._ctx.ledger.machines():
             if machine.host in self._ctx.drivers and machine.pool in self._ctx.pools:
                 self._ctx.post_machine(machine)
 
-    def _look_at_images(self) -> None:
+    def _tell_pools(self) -> None:
         for pool in self._ctx.pools.values():
+            self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+
+    def _look_at_images(self) -> None:
+        for pool in self._ctx.pools.declared():
             try:
                 self._images[pool.name] = self._ctx.resolve_image(pool.image).manifest
                 self._image_faults.pop(pool.name, None)
@@ -188,6 +208,8 @@ class Controller:
         paused = None
         if self._stop is not None:
             paused = f"stopping ({self._stop.value})"
+        elif not self._ctx.pools.is_declared(pool.name):
+            paused = "it is withdrawn from the configuration"
         elif pool.name in self._image_faults:
             paused = self._image_faults[pool.name]
         elif manifest is None or manifest.info is None:
@@ -197,7 +219,8 @@ class Controller:
             resources=pool.resources,
             hosts=pool.hosts or tuple(self._ctx.drivers),
             limit=pool.limit,
-            warm=0 if self._stop else pool.warm,
+            warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else pool.warm,
+            runner=sha256(pool.token.encode()).hexdigest(),
             check_interval_s=pool.check_interval,
             image_ready=pool.name not in self._image_faults,
             paused_reason=paused,
@@ -265,7 +288,10 @@ class Controller:
     async def _reserve(self, pool: str, host: str) -> str:
         machine_id = new_machine_id()
         digest = self._images[pool].digest
-        await self._ctx.ledger.reserve(machine_id, pool, host, self._ctx.pools[pool].resources, digest)
+        declared = self._ctx.pools[pool]
+        await self._ctx.ledger.reserve(
+            machine_id, pool, host, declared.resources, digest, gitlab=declared.gitlab
+        )
         return machine_id
 
     async def _post(self, machine_id: str) -> None:
@@ -297,17 +323,18 @@ class Controller:
     # --- observers -----------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        images_at = self._ctx.clock() + IMAGES_EVERY_S
+        world_at = self._ctx.clock() + WORLD_EVERY_S
         while True:
             with self._ctx.outlived("a tick"):
                 if self._stop is not Stop.HAND_OVER:
                     await self._sweep.run(finishing=self._stop is Stop.FINISH)
                 self.post(Tick(at=self._ctx.clock()))
-                if self._ctx.clock() >= images_at:
-                    images_at = self._ctx.clock() + IMAGES_EVERY_S
+                if self._ctx.clock() >= world_at:
+                    world_at = self._ctx.clock() + WORLD_EVERY_S
+                    for host in self._ctx.drivers:
+                        await look_at_host(self._ctx, host)
                     self._look_at_images()
-                    for pool in self._ctx.pools.values():
-                        self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+                    self._tell_pools()
                 if self._stop is not None and await self._is_stopped():
                     self._events.put_nowait(None)
             self._sweep_now.clear()

@@ -56,7 +56,7 @@ async def keep(ctx: Context, job: JobRecord) -> bool:
     if token is None:
         return False
     try:
-        reply = await ctx.job_calls.keep(job.job_id, token)
+        reply = await ctx.gitlab(job.gitlab).jobs.keep(job.gitlab_job_id, token)
     except GitLabError as error:
         ctx.log.warning("cannot keep a job alive now", job=job.job_id, error=str(error))
         return False

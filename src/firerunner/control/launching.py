@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
+from firerunner.control.hosts import pause_host
 from firerunner.control.ids import new_credential
 from firerunner.errors import FireRunnerError, ImageError, MachineError, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
-from firerunner.planning import HostChanged, HostFacts
 
-HOST_PAUSE_S = 20.0
 LIFETIME_SLACK_S = 900.0
 
 
@@ -40,7 +39,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
                     image=image.files,
                     gate=ctx.gate_address,
                     credential=credential,
-                    egress=pool.destinations(ctx.gitlab_settings.destination),
+                    egress=ctx.egress(pool),
                     max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
                 )
             )
@@ -54,7 +53,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
             )
             await fail_machine(ctx, machine_id, why)
             if isinstance(error, MachineError):
-                await _pause_host(ctx, machine.host, str(error))
+                await pause_host(ctx, machine.host, str(error))
             return
         await ctx.ledger.done(seq, "created")
         ctx.counters.launches.labels(machine.pool, "created").inc()
@@ -68,14 +67,3 @@ async def launch(ctx: Context, machine_id: str) -> None:
         except StaleWrite:
             return  # the guest's first word was quicker, and the gate has moved it on
         ctx.post_machine(machine)
-
-
-async def _pause_host(ctx: Context, host: str, reason: str) -> None:
-    capacity = await ctx.drivers[host].capacity()
-    ctx.post(
-        HostChanged(
-            HostFacts(host, capacity, usable=False, reason=reason),
-            at=ctx.clock(),
-            until=ctx.clock() + HOST_PAUSE_S,
-        )
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from firerunner.control.context import Context
 from firerunner.errors import GitLabError, MachineError, StaleWrite
-from firerunner.ledger import MachineState
+from firerunner.ledger import MachineRecord, MachineState
 
 
 async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineState | None = None) -> bool:
@@ -38,7 +38,7 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
             ctx.post_machine(await ctx.ledger.release_room(machine_id))
         if machine.ask_started_at is not None:
             return False  # an ask in flight may still make a record in GitLab
-        if machine.manager_known and not await _remove_record(ctx, machine_id, machine.pool):
+        if machine.manager_known and not await _remove_record(ctx, machine):
             return False
         await ctx.ledger.move_machine(machine_id, MachineState.GONE, reason=machine.reason or reason)
         ctx.log.info("machine gone", machine=machine_id, reason=machine.reason or reason)
@@ -46,14 +46,16 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
         return True
 
 
-async def _remove_record(ctx: Context, machine_id: str, pool: str) -> bool:
-    if pool not in ctx.pools:
+async def _remove_record(ctx: Context, machine: MachineRecord) -> bool:
+    machine_id = machine.machine_id
+    if machine.pool not in ctx.pools:
         ctx.log.error(
             "a runner manager record stays in GitLab: its pool is not configured", system_id=machine_id
         )
         return True
     try:
-        await ctx.runners.delete_manager(ctx.runner_token(pool), machine_id)
+        runners = ctx.gitlab(machine.gitlab).runners
+        await runners.delete_manager(ctx.runner_token(machine.pool), machine_id)
     except GitLabError as error:
         ctx.log.warning("cannot remove a runner manager record yet", machine=machine_id, error=str(error))
         return False

@@ -34,7 +34,7 @@ async def settle(ctx: Context, job_id: int) -> bool:
             return True
         why = machine.reason if machine and machine.reason else "its machine vanished"
         undelivered = job.state in {JobState.TAKEN, JobState.ASSIGNED} and job.has_payload
-        if undelivered and job.attempts < MAX_MACHINES_PER_JOB and job.pool in ctx.pools:
+        if undelivered and job.attempts < MAX_MACHINES_PER_JOB and ctx.pools.is_declared(job.pool):
             ctx.post(JobHomeless(job_id=job_id, pool=job.pool, at=ctx.clock()))
             return True
         return await give_back(ctx, job, why)
@@ -60,8 +60,9 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
         return True
     text = f"\nERROR: Job failed (system failure): FireRunner: {why} (machine {job.machine_id})\n"
     try:
-        await ctx.job_calls.append_trace(job.job_id, token, job.trace_bytes, text)
-        reply = await ctx.job_calls.fail(job.job_id, token, reason=SYSTEM_FAILURE)
+        calls = ctx.gitlab(job.gitlab).jobs
+        await calls.append_trace(job.gitlab_job_id, token, job.trace_bytes, text)
+        reply = await calls.fail(job.gitlab_job_id, token, reason=SYSTEM_FAILURE)
     except GitLabError as error:
         ctx.log.warning("cannot report the end of a job yet", job=job.job_id, error=str(error))
         return False

@@ -70,8 +70,10 @@ class Sweep:
         if machine.state in BROKEN:
             self.retire(machine.machine_id, machine.reason)
             return
-        if finishing and _is_idle(machine):
-            self.retire(machine.machine_id, "the controller finishes", machine.state)
+        withdrawn = machine.pool in self._ctx.pools and not self._ctx.pools.is_declared(machine.pool)
+        if (finishing or withdrawn) and _is_idle(machine):
+            why = "its pool is withdrawn" if withdrawn else "the controller finishes"
+            self.retire(machine.machine_id, why, machine.state)
             return
         job = jobs.get(machine.job_id or -1)
         if job is None and machine.job_id is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
 from firerunner.control.sightings import Findings, compare
+from firerunner.errors import MachineError
 from firerunner.ledger import JobState, MachineState
+from firerunner.machines.spec import Sighting
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 120.0
@@ -44,7 +46,7 @@ class HostWatch:
         """Look once and act on what is seen."""
         known = [machine for machine in await self._ctx.ledger.machines() if machine.host == self._host]
         in_patience = self._braking_since is None or self._ctx.clock() - self._braking_since < PATIENCE_S
-        findings = compare(await self._ctx.drivers[self._host].list(), known, in_patience)
+        findings = compare(await self._sightings(), known, in_patience)
         if findings.brake and self._braking_since is None:
             await self._ctx.ledger.note("host", self._host, "mass_death_brake", {"reason": findings.brake})
             self._ctx.log.error(
@@ -57,6 +59,15 @@ class HostWatch:
             with self._ctx.outlived(f"settling the death of {machine_id}"):
                 await self._dead(machine_id, detail)
         await self._remove_leaks(findings)
+
+    async def _sightings(self) -> Sequence[Sighting]:
+        try:
+            seen = await self._ctx.drivers[self._host].list()
+        except MachineError as error:
+            self._ctx.host_faults[self._host] = str(error)
+            raise
+        self._ctx.host_faults.pop(self._host, None)
+        return seen
 
     async def _dead(self, machine_id: str, detail: str) -> None:
         machine = await self._ctx.ledger.machine(machine_id)

@@ -102,11 +102,10 @@ async def _build(
     ]
     config = directory / "config.yaml"
     described: dict[str, Any] = {
-        "gitlab": {"url": gitlab.url, "clone_url": gitlab.external_url},
+        "gitlab": {"url": gitlab.url, "clone_url": gitlab.external_url, "webhook_secret": secret},
         "state_dir": str(directory / "state"),
         "image_dir": str(store),
         "listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}"},
-        "webhook": {"secret": secret},
         "pools": pools,
     }
     config.touch(mode=0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
@@ -178,18 +179,19 @@ class Gate:
 def create_gate(
     *,
     ledger: GateLedger,
-    gitlab: JobClient,
+    gitlab: Callable[[str], JobClient],
     facts: Facts,
     notify: Notify,
     clock: Clock = time.time,
     count: Count = uncounted,
     limits: Limits | None = None,
 ) -> Gate:
-    """The gate for one GitLab. Call its `open` once the ledger may be relied on.
+    """The gate. Call its `open` once the ledger may be relied on.
 
-    `gitlab` speaks for jobs; its HTTP client should have a pool as large as the number of machines
-    times two. `facts` says how a machine's guest sees the world. `notify` is told each event after it
-    has been written down, and must not block.
+    `gitlab` gives what speaks for the jobs of a GitLab, by its name, and raises GitLabError for one that
+    is not configured; its HTTP client should have a pool as large as the number of machines times two.
+    `facts` says how a machine's guest sees the world. `notify` is told each event after it has been
+    written down, and must not block.
     """
     return Gate(Desk(ledger, gitlab, facts, notify, clock, count, limits or Limits()))
 

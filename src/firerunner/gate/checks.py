@@ -34,6 +34,9 @@ class Tie:
 
     machine_id: str
     job_id: int
+    gitlab: str
+    """The name of the job's GitLab."""
+    gitlab_job_id: int
     token_digest: str = field(repr=False)
     facts: GuestFacts
     spoken: bool
@@ -73,11 +76,11 @@ class Ties:
         """Its job is over."""
         self._ties.pop(machine_id, None)
 
-    async def for_job(self, machine_id: str, job_id: int, token: str | None) -> Tie:
+    async def for_job(self, machine_id: str, gitlab_job_id: int, token: str | None) -> Tie:
         """The tie, if the job is this machine's and the token, where given, is the job's."""
         tie = await self.of(machine_id)
-        if tie.job_id != job_id:
-            raise Refusal(403, Kind.OTHER_JOB, f"job {job_id} is not this machine's")
+        if tie.gitlab_job_id != gitlab_job_id:
+            raise Refusal(403, Kind.OTHER_JOB, f"job {gitlab_job_id} is not this machine's")
         if token is not None:
             self.check_token(tie, token)
         return tie
@@ -137,6 +140,8 @@ class Ties:
         return Tie(
             machine_id=machine_id,
             job_id=job.job_id,
+            gitlab=job.gitlab,
+            gitlab_job_id=job.gitlab_job_id,
             token_digest=digest(token),
             facts=self._desk.facts(machine),
             spoken=job.state is JobState.RUNNING and not job.has_payload,

@@ -20,7 +20,7 @@ from firerunner.gate.events import GuestAsked, JobDelivered, JobDropped, JobFina
 from firerunner.gate.exchange import ClientGone, Exchange
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gitlab.jobs import JobReply, JobStatus
-from firerunner.ledger.records import MachineRecord
+from firerunner.ledger.records import JobRecord, MachineRecord
 from firerunner.ledger.states import JobState, MachineState
 
 _READY: Final = frozenset({MachineState.WAITING, MachineState.BUSY})
@@ -112,7 +112,7 @@ class Delivery:
                         raise Refusal(503, Kind.STARTING, "the gate is going down", retry_after_s=1)
                     job = await self._desk.ledger.job_of_machine(machine_id)
                     if job is not None and job.state in _DELIVERABLE:
-                        return await self._offer(job.job_id, machine_id)
+                        return await self._offer(job, machine_id)
                     if job is not None and job.state is JobState.RUNNING:
                         if first:  # an older ask that wakes up now says nothing of the kind
                             self._desk.tell(JobDropped(job.job_id, machine_id))
@@ -133,20 +133,20 @@ class Delivery:
         machine = await self._desk.ledger.machine(machine_id)
         return machine is not None and machine.state in _READY
 
-    async def _offer(self, job_id: int, machine_id: str) -> tuple[int, bytes] | None:
+    async def _offer(self, offered: JobRecord, machine_id: str) -> tuple[int, bytes] | None:
         """The job's answer, once GitLab has confirmed it and the ledger says `delivered`."""
-        desk = self._desk
+        desk, job_id = self._desk, offered.job_id
         raw = await desk.ledger.payload(job_id)
         token = await desk.ledger.job_token(job_id)
         if raw is None or token is None:
             # Its first job call has been made: it is not given twice.
             return None
-        reply = await self._ask_gitlab(job_id, token)
+        reply = await self._ask_gitlab(offered, token)
         if reply.over:
             desk.tell_gone(job_id, machine_id, reply.status, reply.job_status)
             return None
         if reply.job_status == JobStatus.CANCELING:
-            await self._end_canceled(job_id, machine_id, token)
+            await self._end_canceled(offered, machine_id, token)
             return None
         try:
             job, machine = await desk.ledger.deliver(job_id)
@@ -159,9 +159,9 @@ class Delivery:
             same = known is not None and known.job_id == job_id and known.state is JobState.DELIVERED
             return (job_id, raw) if same else None
 
-    async def _ask_gitlab(self, job_id: int, token: str) -> JobReply:
+    async def _ask_gitlab(self, job: JobRecord, token: str) -> JobReply:
         try:
-            reply = await self._desk.gitlab.keep(job_id, token)
+            reply = await self._desk.speak_to(job.gitlab).keep(job.gitlab_job_id, token)
         except Unreachable as error:
             raise Refusal(
                 503,
@@ -178,10 +178,11 @@ class Delivery:
             )
         return reply
 
-    async def _end_canceled(self, job_id: int, machine_id: str, token: str) -> None:
+    async def _end_canceled(self, job: JobRecord, machine_id: str, token: str) -> None:
         """Nothing of the job has run, so there is no `after_script` to wait for: end it for GitLab."""
+        job_id = job.job_id
         try:
-            reply = await self._desk.gitlab.fail(job_id, token, tries=2)
+            reply = await self._desk.speak_to(job.gitlab).fail(job.gitlab_job_id, token, tries=2)
         except Unreachable as error:
             raise Refusal(
                 503, Kind.UPSTREAM, "GitLab does not answer", retry_after_s=error.retry_after_s or 2

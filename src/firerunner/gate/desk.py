@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
+from firerunner.errors import GitLabError
 from firerunner.gate.events import GateEvent, JobGone
 from firerunner.gate.limits import Limits
 from firerunner.gate.ports import Clock, Count, Facts, GateLedger, Notify
+from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gitlab.jobs import JobClient
 
 log = structlog.get_logger("firerunner.gate")
@@ -19,13 +22,22 @@ class Desk:
     """Handed to each activity."""
 
     ledger: GateLedger
-    gitlab: JobClient
+    gitlab: Callable[[str], JobClient]
+    """The client of this moment for a GitLab's jobs, by its name. Raises GitLabError."""
     facts: Facts
     notify: Notify
     clock: Clock
     count: Count
     limits: Limits
     told_gone: set[int] = field(default_factory=set, repr=False)
+
+    def speak_to(self, gitlab: str) -> JobClient:
+        """The client for that GitLab's jobs; a guest of one that is not configured has to wait."""
+        try:
+            return self.gitlab(gitlab)
+        except GitLabError as error:
+            log.error("a guest's GitLab is unknown", gitlab=gitlab, error=str(error))
+            raise Refusal(503, Kind.UPSTREAM, "its GitLab is not known now", retry_after_s=30) from error
 
     def tell(self, event: GateEvent) -> None:
         """Notify control. Its troubles are not the guest's: they are logged and counted."""

@@ -87,11 +87,15 @@ class GuestFacts:
     object_storage: bool = False
     """True if the guest also reaches what GitLab redirects downloads to."""
     ca_pem: str | None = None
-    """CA bundle for the runner's `tls-ca-file`, which it hands to git as well."""
+    """CA bundle of GitLab for the runner's `tls-ca-file`, which it hands to git as well."""
+    trust_pem: str | None = None
+    """More certificates that everything in the guest is to trust."""
     runner_config: Mapping[str, Any] = field(default_factory=dict)
     """More keys for `[[runners]]` in config.toml, from the pool."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Environment of the runner process."""
+    docker_daemon: Mapping[str, Any] = field(default_factory=dict)
+    """Keys for the `daemon.json` of the guest's Docker engine."""
+    proxy_environment: Mapping[str, str] = field(default_factory=dict)
+    """The variables that name a proxy, for the runner, its jobs and the Docker engine."""
 
 
 Facts = Callable[[MachineRecord], GuestFacts]

@@ -61,11 +61,11 @@ class Relay:
         tie = await self._ties.for_job(machine_id, job_id, _token(exchange))
         await self._story.first_word(tie)
         if tie.facts.artifacts_url is not None:
-            await self._upstream.redirect(exchange, tie.facts.artifacts_url, job_id)
+            await self._upstream.redirect(exchange, tie.facts.artifacts_url, tie.gitlab_job_id)
             return
         body = exchange.chunks(None, self._desk.limits.idle_s)
         response = await self._upstream.send(
-            exchange, f"jobs/{job_id}/artifacts", exchange.query, body, LONG_TIMEOUT
+            exchange, tie.gitlab, f"jobs/{tie.gitlab_job_id}/artifacts", exchange.query, body, LONG_TIMEOUT
         )
         await self._upstream.stream_down(exchange, response)
 
@@ -79,17 +79,18 @@ class Relay:
             await self._upstream.redirect(exchange, tie.facts.artifacts_url, dependency_id)
             return
         query = exchange.query if tie.facts.object_storage else without_direct_download(exchange.query)
-        await _while_there(exchange, self._fetch(exchange, f"jobs/{dependency_id}/artifacts", query))
+        path = f"jobs/{dependency_id}/artifacts"
+        await _while_there(exchange, self._fetch(exchange, tie.gitlab, path, query))
 
-    async def _fetch(self, exchange: Exchange, path: str, query: bytes) -> None:
-        response = await self._upstream.send(exchange, path, query, None, LONG_TIMEOUT)
+    async def _fetch(self, exchange: Exchange, gitlab: str, path: str, query: bytes) -> None:
+        response = await self._upstream.send(exchange, gitlab, path, query, None, LONG_TIMEOUT)
         await self._upstream.stream_down(exchange, response)
 
     async def _pass(
         self, exchange: Exchange, tie: Tie, activity: Activity, body: Body, said: Said | None
     ) -> None:
-        path = f"jobs/{tie.job_id}" + ("/trace" if activity is Activity.TRACE else "")
-        response = await self._upstream.send(exchange, path, exchange.query, body, SHORT_TIMEOUT)
+        path = f"jobs/{tie.gitlab_job_id}" + ("/trace" if activity is Activity.TRACE else "")
+        response = await self._upstream.send(exchange, tie.gitlab, path, exchange.query, body, SHORT_TIMEOUT)
         try:
             content = await self._upstream.read_reply(response)
         finally:

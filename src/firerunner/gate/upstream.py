@@ -40,13 +40,15 @@ class Upstream:
     async def send(
         self,
         exchange: Exchange,
+        gitlab: str,
         path: str,
         query: bytes,
         body: Body,
         timeout: httpx.Timeout,
     ) -> httpx.Response:
         """GitLab's response, its body still to come. A transport error is a 503, never a 502."""
-        url = httpx.URL(self._desk.gitlab.url(path), query=query) if query else self._desk.gitlab.url(path)
+        client = self._desk.speak_to(gitlab)
+        url = httpx.URL(client.url(path), query=query) if query else client.url(path)
         request = httpx.Request(
             exchange.method,
             url,
@@ -55,7 +57,7 @@ class Upstream:
             extensions={"timeout": timeout.as_dict()},
         )
         try:
-            return await self._desk.gitlab.http.send(request, stream=True)
+            return await client.http.send(request, stream=True)
         except httpx.HTTPError as error:
             raise self.missing(type(error).__name__) from error
 

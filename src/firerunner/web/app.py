@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
@@ -24,7 +24,7 @@ class Readiness(BaseModel):
 
 
 def create_web(
-    webhook: Callable[[Request], Any], readiness: Callable[[], Readiness], counters: Counters
+    webhook: Callable[[Request], Any], readiness: Callable[[], Awaitable[Readiness]], counters: Counters
 ) -> FastAPI:
     """The application that listens at `listen.web`."""
     app = FastAPI(title="FireRunner", version=__version__, docs_url=None, redoc_url=None)
@@ -39,7 +39,7 @@ def create_web(
     @app.get("/ready", responses={503: {"model": Readiness}})
     async def ready() -> Response:
         """Ready: jobs can be taken."""
-        state = readiness()
+        state = await readiness()
         return JSONResponse(state.model_dump(), status_code=200 if state.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -15,12 +15,12 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from firerunner.control import Context, Controller, Stop
+from firerunner.control import Context, Controller, KnownPools, Stop
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Job, Pipeline
 from firerunner.fakes.machines import FakeDriver
 from firerunner.gate import GateEvent, GuestFacts, create_gate
-from firerunner.gitlab import JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient, new_http
 from firerunner.images import Image, Manifest, RunnerFacts, RunnerKind
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
 from firerunner.machines.spec import ImageFiles
@@ -91,9 +91,14 @@ class World:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.gate_address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.job_calls = JobClient(self.gitlab.url, self._http)
+        self._calls = GitLabCalls(
+            asks=RunnerClient(self.gitlab.url, self._http),
+            jobs=self.job_calls,
+            runners=RunnersClient(self.gitlab.url, self._http),
+        )
         self.gate = create_gate(
             ledger=self.ledger,
-            gitlab=self.job_calls,
+            gitlab=lambda name: self.job_calls,
             facts=lambda machine: GuestFacts(
                 gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
             ),
@@ -110,6 +115,7 @@ class World:
         epoch = await self.ledger.lead(f"test-{time.time_ns()}", 60, force=True)
         pool = PoolSettings(
             name="small",
+            gitlab="gitlab",
             runner_token=SecretStr(self.token),
             image="demo",
             memory_mib=256,
@@ -120,11 +126,9 @@ class World:
         self.context = Context(
             ledger=self.ledger.acting_as(epoch),
             drivers={"local": self.driver},
-            asks=RunnerClient(self.gitlab.url, self._http),
-            job_calls=self.job_calls,
-            runners=RunnersClient(self.gitlab.url, self._http),
-            gitlab_settings=GitLabSettings(url=self.gitlab.url),
-            pools={"small": pool},
+            gitlab=lambda name: self._calls,
+            egress=lambda pool: pool.destinations(GitLabSettings(url=self.gitlab.url).destination),
+            pools=KnownPools({"small": pool}),
             resolve_image=lambda reference: self._image,
             gate_address=self.gate_address,
             counters=self.counters,

@@ -31,6 +31,8 @@ def machine(state: MachineState) -> MachineRecord:
 def job(state: JobState, status: str | None = None) -> JobRecord:
     return JobRecord(
         job_id=7,
+        gitlab="gitlab",
+        gitlab_job_id=7,
         pool="small",
         machine_id="fr-000000000000",
         state=state,

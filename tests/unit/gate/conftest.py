@@ -48,9 +48,10 @@ async def world(anyio_backend: str, tmp_path: Path, clock: HeldClock, limits: Li
         return facts.get(machine.machine_id) or usual_facts(machine)
 
     async with serving(gitlab) as gitlab_url, new_http() as upstream:
+        jobs = JobClient(gitlab_url, upstream)
         gate = create_gate(
             ledger=ledger,
-            gitlab=JobClient(gitlab_url, upstream),
+            gitlab=lambda name: jobs,
             facts=facts_of,
             notify=events.append,
             clock=clock,

@@ -103,7 +103,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
         jobs = JobClient(gitlab.url, http)
         gate = create_gate(
             ledger=ledger,
-            gitlab=jobs,
+            gitlab=lambda name: jobs,
             facts=lambda machine: stages[0].facts_of(machine),  # noqa: PLW0108 (it is made later)
             notify=events.append,
         )

@@ -141,7 +141,7 @@ async def test_the_same_answer_comes_after_a_restart_between_delivery_and_first_
     async with new_http() as upstream:
         gate = create_gate(
             ledger=world.ledger,
-            gitlab=JobClient(world.gitlab_url, upstream),
+            gitlab=lambda name: JobClient(world.gitlab_url, upstream),
             facts=usual_facts,
             notify=world.events.append,
         )

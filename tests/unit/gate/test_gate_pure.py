@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import tomllib
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -235,7 +237,8 @@ FACTS = GuestFacts(
         "token": "stolen",
         "feature_flags": {"FF_USE_FASTZIP": True},
     },
-    environment={"TZ": "UTC"},
+    trust_pem="-----MORE",
+    proxy_environment={"https_proxy": "http://proxy:3128"},
 )
 
 
@@ -259,7 +262,63 @@ def test_the_welcome_is_a_plain_tar_of_private_files() -> None:
         "run/firerunner/env": (0o600, 0, 1234),
         "run/firerunner/.runner_system_id": (0o600, 0, 1234),
         "run/firerunner/ca.pem": (0o600, 0, 1234),
+        "run/firerunner/trust.pem": (0o600, 0, 1234),
     }
+
+
+def files_of(facts: GuestFacts) -> dict[str, str]:
+    with tarfile.open(fileobj=io.BytesIO(welcome(A, "c", facts, 1234)), mode="r:") as tar:
+        return {
+            entry.name.rpartition("/")[2]: (file.read().decode() if (file := tar.extractfile(entry)) else "")
+            for entry in tar
+        }
+
+
+def test_everything_trusts_what_gitlab_and_the_pool_name_and_the_runner_gitlabs_alone() -> None:
+    files = files_of(FACTS)
+
+    assert files["trust.pem"] == "-----BEGIN\n-----MORE"
+    assert files["ca.pem"] == "-----BEGIN"
+    assert "trust.pem" not in files_of(replace(FACTS, ca_pem=None, trust_pem=None))
+
+
+def test_a_proxy_is_told_to_the_runner_and_to_its_jobs() -> None:
+    pool = {"environment": ["https_proxy=http://mine:1", "A=b"]}
+    files = files_of(replace(FACTS, runner_config=pool))
+    [runner] = tomllib.loads(files["config.toml"])["runners"]
+
+    assert files["env"] == "https_proxy=http://proxy:3128\n"
+    assert runner["environment"] == ["https_proxy=http://proxy:3128", "https_proxy=http://mine:1", "A=b"]
+
+
+def test_containers_find_the_names_that_the_guest_finds() -> None:
+    docker = {"image": "alpine:3", "extra_hosts": ["mine:10.0.0.1"], "privileged": True}
+    files = files_of(replace(FACTS, runner_config={"executor": "docker", "docker": docker}))
+    [runner] = tomllib.loads(files["config.toml"])["runners"]
+
+    assert runner["docker"] == {
+        "image": "alpine:3",
+        "privileged": True,
+        "volumes": ["/cache"],
+        "extra_hosts": ["mine:10.0.0.1", "gitlab.test:10.0.2.2", "registry.test:10.0.2.2"],
+    }
+    assert "shell" not in runner
+    assert files["docker-daemon.json"] == "{}"
+
+
+def test_jobs_without_an_image_get_one() -> None:
+    [runner] = tomllib.loads(files_of(replace(FACTS, runner_config={"executor": "docker"}))["config.toml"])[
+        "runners"
+    ]
+
+    assert runner["docker"]["image"] == "debian:12"
+
+
+def test_the_docker_engine_is_told_what_the_pool_says() -> None:
+    daemon = {"registry-mirrors": ["https://mirror.test"]}
+
+    assert json.loads(files_of(replace(FACTS, docker_daemon=daemon))["docker-daemon.json"]) == daemon
+    assert "docker-daemon.json" not in files_of(FACTS)
 
 
 def test_the_system_id_has_the_form_that_the_runner_accepts() -> None:

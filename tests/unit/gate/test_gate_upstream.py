@@ -69,7 +69,7 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_a_gitlab_that_hangs_up_or_is_not_there_is_503_and_never_502(world: World) -> None:
     guest = await world.running()
-    gitlab = world.gate._desk.gitlab
+    gitlab = world.gate._desk.gitlab("gitlab")
     calls = (guest.update, guest.trace, guest.upload, guest.download)
     alive = gitlab.base_url
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)

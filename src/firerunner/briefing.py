@@ -1,0 +1,71 @@
+"""What guests are told and allowed, out of the settings: the gate's facts and the driver's egress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from firerunner.gate import GuestFacts
+from firerunner.ledger import MachineRecord
+from firerunner.machines.driver import Driver
+from firerunner.machines.spec import Destination
+from firerunner.settings import GitLabSettings, PoolSettings, Settings
+
+
+class Briefing:
+    """Knows the settings in force, and each pool that was in force since the start."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        pool: Callable[[str], PoolSettings | None],
+        drivers: Mapping[str, Driver],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._drivers = drivers
+
+    def egress(self, pool: PoolSettings) -> tuple[Destination, ...]:
+        """Where the pool's guests may connect to."""
+        return pool.destinations(self._gitlab(pool.gitlab).destination)
+
+    def guest_facts(self, machine: MachineRecord) -> GuestFacts:
+        """What the gate must know of a machine beyond the ledger.
+
+        A pool that was taken out of the configuration: its last jobs still have to speak.
+        """
+        gitlab = self._gitlab(machine.gitlab)
+        pool = self._pool(machine.pool)
+        driver = self._drivers[machine.host]
+        egress = self.egress(pool) if pool else (gitlab.destination,)
+        return GuestFacts(
+            gate_url=driver.guest_gate_url(machine.machine_id),
+            clone_url=gitlab.guest_url,
+            hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
+            artifacts_url=gitlab.guest_url if gitlab.destination in egress else None,
+            ca_pem=_pem(gitlab.ca_file),
+            trust_pem=_pem(pool.ca_file) if pool else None,
+            runner_config=pool.runner_options if pool else {},
+            docker_daemon=pool.docker_daemon if pool else {},
+            proxy_environment=_proxy_environment(pool, driver.guest_gate_url(machine.machine_id)),
+        )
+
+    def _gitlab(self, name: str) -> GitLabSettings:
+        gitlabs = self._settings().gitlab
+        return next((gitlab for gitlab in gitlabs if gitlab.name == name), gitlabs[0])
+
+
+def _pem(path: Path | None) -> str | None:
+    return None if path is None else path.read_text(encoding="ascii", errors="replace")
+
+
+def _proxy_environment(pool: PoolSettings | None, gate_url: str) -> dict[str, str]:
+    """The variables by which programs find their proxy; the gate is never behind it."""
+    if pool is None or pool.proxy.url is None:
+        return {}
+    proxy = pool.proxy.url.get_secret_value()
+    ours = ("localhost", "127.0.0.1", "::1", urlsplit(gate_url).hostname or "")
+    direct = ",".join((*ours, *pool.proxy.no_proxy))
+    variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": direct}
+    return variables | {name.upper(): value for name, value in variables.items()}

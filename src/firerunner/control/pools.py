@@ -1,0 +1,37 @@
+"""The pools of this run: those that are declared now, and those that were and may still have machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from firerunner.settings import PoolSettings
+
+
+class KnownPools(Mapping[str, PoolSettings]):
+    """By name. A pool that is withdrawn keeps its last settings, by which its machines are ended."""
+
+    def __init__(self, declared: Mapping[str, PoolSettings]) -> None:
+        self._known = dict(declared)
+        self._declared = frozenset(declared)
+
+    def declare(self, pools: Mapping[str, PoolSettings]) -> None:
+        """From now on these are the pools that get jobs."""
+        self._known |= pools
+        self._declared = frozenset(pools)
+
+    def is_declared(self, name: str) -> bool:
+        """True while the pool may get jobs."""
+        return name in self._declared
+
+    def declared(self) -> list[PoolSettings]:
+        """The pools that may get jobs."""
+        return [self._known[name] for name in self._known if name in self._declared]
+
+    def __getitem__(self, name: str) -> PoolSettings:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
