@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
+from door_given import JOB_HOOK, SIGNING, Given, gitlab, signature
 
 from firerunner.intake.bodies import Bodies, TooLarge, TooMuch, TooSlow
 
@@ -96,3 +98,19 @@ async def test_room_is_given_back_however_a_reading_ends() -> None:
         await bodies.read(sent(b"x" * 9, b"x"), 9, 60, stranger=True)
 
     assert await bodies.read(sent(b"x" * 10), 100, 60, stranger=True) == b"x" * 10
+
+
+async def test_a_stranger_whose_body_is_too_much_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = Given()
+    given.configure(gitlab(signing_token=SIGNING))
+    body = json.dumps(JOB_HOOK).encode()
+    monkeypatch.setattr(given.door, "_bodies", Bodies(strangers_bytes=len(body)))
+
+    whole = await given.post(body, signature(body))
+    too_much = await given.post(body + b" ", signature(body + b" ", webhook_id="2"))
+
+    assert [whole.status_code, too_much.status_code] == [200, 429]
+    assert too_much.headers["retry-after"] == "1"
+    assert given.counted == ["woke", "too_much"]

@@ -109,3 +109,5 @@ def test_of_many_clients_only_the_latest_are_remembered(clients: list[int]) -> N
     latest = list(dict.fromkeys(reversed(clients)))[:5]
     assert budget.clients() == [str(client) for client in reversed(latest)]
     assert [budget.spend(str(client)) is None for client in latest] == [False] * len(latest)
+    forgotten = [client for client in dict.fromkeys(clients) if client not in latest]
+    assert [budget.spend(str(client)) for client in forgotten] == [None] * len(forgotten)

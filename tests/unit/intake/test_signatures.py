@@ -108,6 +108,27 @@ async def test_each_header_is_needed_once(given: Given, missing: str) -> None:
     assert (await given.post(BODY, right)).status_code == 200
 
 
+async def test_a_body_without_a_signature_is_not_read(given: Given) -> None:
+    given.configure(gitlab(signing_token=SIGNING), max_body=1024)
+
+    unsigned = await given.post(b"x" * 2048)
+    signed = await given.post(b"x" * 2048, signature(b"x" * 2048))
+
+    assert [unsigned.status_code, signed.status_code] == [401, 413]
+
+
+@pytest.mark.usefixtures("in_the_vector_s_time")
+async def test_of_very_many_signatures_only_the_first_count(given: Given) -> None:
+    given.configure(gitlab(signing_token=VECTOR_KEY))
+    wrong = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc= "
+    right = VECTOR["webhook-signature"]
+
+    some = await given.post(VECTOR_BODY, VECTOR | {"webhook-signature": wrong * 15 + right})
+    many = await given.post(VECTOR_BODY, VECTOR | {"webhook-signature": wrong * 16 + right})
+
+    assert [some.status_code, many.status_code] == [200, 401]
+
+
 async def test_a_changed_body_is_refused(given: Given) -> None:
     answer = await given.post(BODY.replace(b"380", b"381"), signature(BODY))
 
