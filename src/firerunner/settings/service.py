@@ -36,7 +36,8 @@ class WebhookSettings(Section):
     """The webhook's door. Its secrets stand with the GitLab that knows them."""
 
     insecure: bool = False
-    """True accepts hooks of everybody. A hook is only a wake-up, so the damage is needless asks."""
+    """True accepts everybody's hooks for a GitLab that has neither secret nor signing token. A hook is only a
+    wake-up, so the damage is needless asks."""
 
     max_body: int = Field(default=10 * 1024 * 1024, ge=1024)
     """Bytes; larger bodies are refused while they are being read."""
