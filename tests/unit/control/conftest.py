@@ -91,6 +91,7 @@ class World:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.gate_address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.job_calls = JobClient(self.gitlab.url, self._http)
+        self.job_clients = {"gitlab": self.job_calls}
         self._calls = GitLabCalls(
             asks=RunnerClient(self.gitlab.url, self._http),
             jobs=self.job_calls,
@@ -98,7 +99,7 @@ class World:
         )
         self.gate = create_gate(
             ledger=self.ledger,
-            gitlab=lambda name: self.job_calls,
+            gitlab=self.job_clients.__getitem__,
             facts=lambda machine: GuestFacts(
                 gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
             ),

@@ -1,0 +1,120 @@
+"""Pools come, change and go while the controller runs; a second GitLab gives jobs of the same numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from firerunner.fakes.gitlab import FakeGitLab
+from firerunner.fakes.machines import Guest, start
+from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.intake import Hook
+from firerunner.ledger import JobState, MachineState
+
+from .conftest import CI, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[FakeGitLab]:
+    async with FakeGitLab(tmp_path / "other") as gitlab:
+        yield gitlab
+
+
+async def test_a_rotated_token_is_used_at_once_after_a_refusal(world: World) -> None:
+    world.gitlab.delete_runner(world.token)
+    await world.until(lambda: _reason(world, "refused"))
+    _, job = await world.pipeline()
+
+    token = world.gitlab.add_runner(["small"], run_untagged=True)
+    pool = world.context.pools["small"].model_copy(update={"runner_token": SecretStr(token)})
+    world.controller.set_pools({"small": pool})
+
+    assert (await world.ended(job)).status == "success"
+
+
+async def test_a_withdrawn_pool_takes_no_more_jobs_and_ends_what_it_has(world: World) -> None:
+    let_go = asyncio.Event()
+
+    async def stays(guest: Guest) -> None:
+        await start(guest)
+        await let_go.wait()
+        await guest.update("success")
+        await guest.ended()
+
+    world.driver.life = stays
+    _, job = await world.pipeline()
+    await world.until(lambda: _running(world))
+
+    world.controller.set_pools({})
+    let_go.set()
+
+    assert (await world.ended(job)).status == "success"
+    await world.until(lambda: _gone(world))
+    asks = len(world.gitlab.calls("POST", "/jobs/request"))
+    _, second = await world.pipeline()
+    world.controller.wake(Hook("build", 1, means_work=True, gitlab=("gitlab",)))
+    await asyncio.sleep(1.0)  # two check intervals
+    assert second.status == "pending"
+    assert len(world.gitlab.calls("POST", "/jobs/request")) == asks
+    assert world.controller.reasons() == {}
+    world.controller.set_pools({"small": world.context.pools["small"]})
+    assert (await world.ended(second)).status == "success"
+    await world.finish()
+    await world.check_nothing_left()
+
+
+async def test_two_gitlabs_with_jobs_of_the_same_number(world: World, other: FakeGitLab) -> None:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(new_http())
+        project = await other.add_project("demo/app", {".gitlab-ci.yml": CI})
+        calls = {
+            "gitlab": world.context.gitlab("gitlab"),
+            "other": GitLabCalls(
+                asks=RunnerClient(other.url, http),
+                jobs=JobClient(other.url, http),
+                runners=RunnersClient(other.url, http),
+            ),
+        }
+        world.context.gitlab = calls.__getitem__
+        world.job_clients["other"] = calls["other"].jobs
+        token = SecretStr(other.add_runner(["small"], run_untagged=True))
+        pools = {
+            "small": world.context.pools["small"],
+            "theirs": world.context.pools["small"].model_copy(
+                update={"name": "theirs", "gitlab": "other", "runner_token": token}
+            ),
+        }
+        world.controller.set_pools(pools)
+        _, ours = await world.pipeline()
+        pipeline = await other.run_pipeline(project)
+        theirs = other.job("one", pipeline)
+        assert ours.id == theirs.id
+
+        assert (await world.ended(ours)).status == "success"
+        assert (await other.wait_for_job(theirs, timeout_s=20)).status == "success"
+        await world.finish()
+
+        jobs = await world.jobs()
+        assert {(job.gitlab, job.gitlab_job_id) for job in jobs} == {("gitlab", ours.id), ("other", ours.id)}
+        assert {job.state for job in jobs} == {JobState.ENDED}
+        assert other.managers() == []
+        assert world.gitlab.managers() == []
+
+
+async def _reason(world: World, word: str) -> bool:
+    return any(word in why for why in world.controller.reasons().values())
+
+
+async def _running(world: World) -> bool:
+    return any(job.state is JobState.RUNNING for job in await world.jobs())
+
+
+async def _gone(world: World) -> bool:
+    return all(machine.state is MachineState.GONE for machine in await world.machines())
