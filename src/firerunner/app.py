@@ -16,7 +16,7 @@ from firerunner.briefing import Briefing
 from firerunner.connecting import Connections
 from firerunner.control import Context, Controller, KnownPools, Stop
 from firerunner.control.lock import only_controller
-from firerunner.errors import FireRunnerError, HostUnusable, LedgerError
+from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, SettingsError
 from firerunner.gate import create_gate
 from firerunner.images import Store
 from firerunner.intake import Door
@@ -25,7 +25,7 @@ from firerunner.listening import listen
 from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.readiness import readiness
 from firerunner.reloading import Reloader
-from firerunner.serving import served
+from firerunner.serving import WEB_BOUNDS, Certificate, served
 from firerunner.settings import Settings
 from firerunner.telemetry import Counters, set_log_level
 from firerunner.web import create_web
@@ -93,7 +93,9 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         web = create_web(self._door.endpoint, lambda: readiness(controller, ledger), counters)
         await self._stack.enter_async_context(served(gate, gate_socket))
-        await self._stack.enter_async_context(served(web, web_socket))
+        self._web = await self._stack.enter_async_context(
+            served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
+        )
         for work in (self._keep_lease(ledger, holder), self._reloader.run()):
             self._stack.callback(asyncio.create_task(work).cancel)
         self._listen_to_signals(controller)
@@ -118,6 +120,10 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         self._controller.set_pools(settings.asking_pools())
         set_log_level(settings.log.level)
+        try:
+            self._web.renew_certificate()
+        except SettingsError as error:  # no reason to keep tokens and pools of yesterday
+            self._log.error("the web's new certificate is not taken, the old one stays", error=str(error))
 
     async def _driver(self, name: str) -> QemuDriver:
         settings = self._reloader.settings
@@ -177,6 +183,11 @@ class _Service:
         ):
             loop.add_signal_handler(number, stop, how)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    listen = settings.listen
+    return Certificate(listen.web_cert_file, listen.web_key_file) if listen.web_cert_file else None
 
 
 def make_state_dir(path: Path) -> None:

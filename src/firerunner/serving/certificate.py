@@ -8,6 +8,14 @@ from pathlib import Path
 
 from firerunner.errors import SettingsError
 
+_WORDS = {
+    "KEY_VALUES_MISMATCH": "the key belongs to another certificate",
+    "BAD_DECRYPT": "the key is encrypted",
+    "BAD_PASSWORD_READ": "the key is encrypted",
+    "EE_KEY_TOO_SMALL": "the key is too short",
+    "CA_MD_TOO_WEAK": "it is signed with a hash that is too weak",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -25,7 +33,7 @@ class Certificate:
         try:
             context.load_cert_chain(self.chain, self.key, password=_nobody_to_ask)
         except ssl.SSLError as error:
-            raise self._unusable(error.reason or str(error)) from error
+            raise self._unusable(_WORDS.get(error.reason, "not a PEM chain and its key")) from error
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
         return context
