@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,29 @@ def test_a_connection_made_while_nobody_served_is_accepted_after_the_restart() -
         subprocess.run([sys.executable, "-c", script], pass_fds=[held.fileno()], check=True, timeout=60)
 
         assert guest.recv(100) == b"here again"
+
+
+def test_a_unix_socket_may_be_handed_over_too(tmp_path: Path) -> None:
+    """`ListenStream=/run/firerunner/web.sock`, for a reverse proxy on the same computer."""
+    child = (
+        "import os\n"
+        "from firerunner.listening import listen\n"
+        "environ = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'web'}\n"
+        "connection, _ = listen('web', '127.0.0.1:1', environ).accept()\n"
+        "connection.sendall(b'over a file')\n"
+    )
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as proxy,
+    ):
+        held.bind(str(tmp_path / "web.sock"))
+        held.listen()
+        proxy.connect(str(tmp_path / "web.sock"))
+        script = f"import os; os.dup2({held.fileno()}, 3); os.set_inheritable(3, True)\n" + child
+
+        subprocess.run([sys.executable, "-c", script], pass_fds=[held.fileno()], check=True, timeout=60)
+
+        assert proxy.recv(100) == b"over a file"
 
 
 def test_nothing_of_the_environment_is_believed_without_a_pid() -> None:
