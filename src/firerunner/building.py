@@ -9,8 +9,9 @@ from pathlib import Path
 from firerunner.errors import HostUnusable
 from firerunner.images import Image, Progress, Recipe, Store, build_image, find_runner, stored_image
 from firerunner.images.progress import silent
-from firerunner.images.runner_binary import ENVIRONMENT_VARIABLE
+from firerunner.images.runner_binary import DEFAULT_VERSION, ENVIRONMENT_VARIABLE, require_checksum
 from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.machines.spec import ImageFiles
 
 
 async def build(
@@ -18,27 +19,46 @@ async def build(
     store: Store,
     runner_binary: Path | None = None,
     *,
+    runner_version: str = DEFAULT_VERSION,
+    runner_sha256: str | None = None,
     progress: Progress = silent,
     again: bool = False,
 ) -> Image:
     """The image of this recipe, ready to be asked for; an unchanged one is taken from the store.
 
-    Raises ImageError, or MachineError if no machine can be made here to record the runner's `info`.
+    `runner_sha256`: the checksum that the runner must have. Raises ImageError, or MachineError if no
+    machine can be made here to record the runner's `info`.
     """
     named = runner_binary is not None or bool(os.environ.get(ENVIRONMENT_VARIABLE))
     if not named and not again:  # nothing could be different but what GitLab's release address would give
-        stored = stored_image(recipe, store)
+        stored = stored_image(recipe, store, version=runner_version)
         if stored is not None:
             return stored
     with tempfile.TemporaryDirectory(prefix="firerunner-build-") as directory:
         work, state_dir = Path(directory), Path(directory, "state")
         work.chmod(0o711)
         state_dir.mkdir(mode=0o711)
-        runner = await find_runner(work, os.environ, given=runner_binary, progress=progress)
+        runner = await find_runner(
+            work, os.environ, given=runner_binary, version=runner_version, progress=progress
+        )
+        require_checksum(runner, runner_sha256)
         driver = QemuDriver(state_dir)
         try:
             for problem in await driver.check():
                 raise HostUnusable(problem.what, remedy=problem.remedy)
-            return await build_image(recipe, store, runner, driver=driver, progress=progress, again=again)
+
+            async def accelerator(files: ImageFiles) -> str:
+                found = await driver.accelerator(files)
+                return found.kind if found else "unknown"
+
+            return await build_image(
+                recipe,
+                store,
+                runner,
+                driver=driver,
+                progress=progress,
+                again=again,
+                accelerator=accelerator,
+            )
         finally:
             await driver.aclose()

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from firerunner.app import image_store, images_in_use
 from firerunner.building import build
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json, print_table, reported
-from firerunner.images import Recipe, Store
+from firerunner.images import Store
+from firerunner.images.declaration import (
+    EXAMPLE,
+    Declaration,
+    DockerEntry,
+    checked,
+    read_declaration,
+    recipe_of,
+)
+from firerunner.images.runner_binary import DEFAULT_VERSION
 from firerunner.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Build, list, inspect and prune images.")
@@ -28,14 +37,29 @@ def _store(store: Path | None, config: Path) -> Store:
 
 @app.command("build")
 def build_command(
-    name: Annotated[str, typer.Option("--name", "-n", help="What pools call it.")] = "default",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="An image.yaml; see `firerunner image example`.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="What pools call it [default].")] = None,
     runner_binary: Annotated[
         Path | None,
         typer.Option("--runner-binary", envvar="FIRERUNNER_GITLAB_RUNNER", help="A gitlab-runner for Linux."),
     ] = None,
+    runner_version: Annotated[
+        str | None, typer.Option(help=f"GitLab's release to fetch and verify [{DEFAULT_VERSION}].")
+    ] = None,
     package: Annotated[
         list[str] | None, typer.Option(help="One more Debian package; may be repeated.")
     ] = None,
+    with_docker: Annotated[
+        bool, typer.Option("--with-docker", help="A Docker engine, for the runner's docker executor.")
+    ] = False,
+    helper_image: Annotated[
+        Path | None, typer.Option(help="With Docker: GitLab's helper image as a file, prebuilt-….")
+    ] = None,
+    cloud_init: Annotated[
+        bool, typer.Option("--cloud-init", help="Boot with systemd and cloud-init; slower.")
+    ] = False,
     allow_stand_in: Annotated[
         bool, typer.Option("--allow-stand-in", help="For tests: a shell script in place of gitlab-runner.")
     ] = False,
@@ -45,15 +69,60 @@ def build_command(
 ) -> None:
     """Build kernel, initramfs and root, boot the image once, and record what its runner declares.
 
-    Example: firerunner image build --name default --runner-binary ./gitlab-runner-linux-amd64
+    Options add to what --file says, or replace it. An unchanged recipe is not built again.
+
+    Examples:
+
+      firerunner image build --runner-binary ./gitlab-runner-linux-amd64
+
+      firerunner image build --file image.yaml
+
+      firerunner image build --name docker --with-docker
     """
-    recipe = Recipe(name=name, packages=tuple(package or ()), production=not allow_stand_in)
+    declared = read_declaration(file) if file else Declaration()
+    runner = declared.runner
+    if runner_binary is not None:
+        runner = runner.model_copy(update={"binary": runner_binary})
+    changes: dict[str, Any] = {"packages": (*declared.packages, *(package or ()))}
+    if name is not None:
+        changes["name"] = name
+    if runner_version is not None:
+        runner = runner.model_copy(update={"version": runner_version})
+    if with_docker or helper_image is not None:
+        docker = declared.docker or DockerEntry()
+        changes["docker"] = docker.model_copy(update={"helper_image": helper_image or docker.helper_image})
+    if cloud_init:
+        changes["cloud_init"] = True
+    if allow_stand_in:
+        changes["production"] = False
+    declared = checked(declared.model_copy(update=changes | {"runner": runner}))
     with reported() as progress:
         image = asyncio.run(
-            build(recipe, _store(store, config), runner_binary, progress=progress, again=again)
+            build(
+                recipe_of(declared),
+                _store(store, config),
+                declared.runner.binary,
+                runner_version=declared.runner.version,
+                runner_sha256=declared.runner.sha256,
+                progress=progress,
+                again=again,
+            )
         )
-    runner = image.manifest.runner
-    out.print(f"image {name} = {image.manifest.digest[:12]}, {runner.kind} gitlab-runner {runner.version}")
+    manifest, boot = image.manifest, image.manifest.boot
+    booted = f", booted in {boot.seconds:.1f} s ({boot.accelerator})" if boot else ""
+    out.print(
+        f"image {manifest.name} = {manifest.digest[:12]}, {manifest.runner.kind} gitlab-runner "
+        f"{manifest.runner.version}, {manifest.mib} MiB{booted}"
+    )
+
+
+@app.command()
+def example() -> None:
+    """Print an image.yaml to start from.
+
+    Example: firerunner image example > image.yaml
+    """
+    typer.echo(EXAMPLE, nl=False)
 
 
 @app.command("list")
@@ -69,15 +138,17 @@ def list_command(store: StorePath = None, config: ConfigPath = DEFAULT_CONFIG, a
         return
     print_table(
         "images",
-        ("name", "digest", "current", "runner", "kernel", "MiB", "built"),
+        ("name", "digest", "current", "runner", "with", "kernel", "MiB", "boot", "built"),
         [
             (
                 manifest.name,
                 manifest.digest[:12],
                 "yes" if manifest.digest in names else "",
                 f"{manifest.runner.kind} {manifest.runner.version}",
+                "docker" if manifest.docker else "cloud-init" if manifest.cloud_init else "",
                 manifest.kernel_version,
-                sum(facts.size for facts in manifest.files.values()) >> 20,
+                manifest.mib,
+                f"{manifest.boot.seconds:.1f} s ({manifest.boot.accelerator})" if manifest.boot else "",
                 f"{manifest.built_at:%Y-%m-%d %H:%M}",
             )
             for manifest in manifests

@@ -212,8 +212,8 @@ class Controller:
             paused = "it is withdrawn from the configuration"
         elif pool.name in self._image_faults:
             paused = self._image_faults[pool.name]
-        elif manifest is None or manifest.info is None:
-            paused = f"image {pool.image} has no recorded runner info: build it again"
+        elif manifest is None or manifest.info_for(pool.executor) is None:
+            paused = _not_ready(pool, manifest)
         return PoolFacts(
             name=pool.name,
             resources=pool.resources,
@@ -250,13 +250,14 @@ class Controller:
 
     async def _ask(self, action: Ask) -> None:
         try:  # once more, just before: a job taken for an image that was damaged since would be failed
-            manifest = self._ctx.resolve_image(self._ctx.pools[action.pool].image).manifest
+            pool = self._ctx.pools[action.pool]
+            manifest = self._ctx.resolve_image(pool.image).manifest
         except ImageError as error:
             self._look_at_images()
             self.post(PoolChanged(self._pool_facts(self._ctx.pools[action.pool]), at=self._ctx.clock()))
             self.post(NotDone(action, at=self._ctx.clock(), reason=str(error)))
             return
-        await ask(self._ctx, action, manifest.digest, manifest.info or {})
+        await ask(self._ctx, action, manifest.digest, manifest.info_for(pool.executor) or {})
 
     async def _reported(self, action: Action, work: Awaitable[None]) -> None:
         """Tell the plan if the action came to nothing."""
@@ -363,6 +364,12 @@ class Controller:
             except FireRunnerError as error:
                 self._ctx.log.warning("cannot prune the ledger now", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def _not_ready(pool: PoolSettings, manifest: Manifest | None) -> str:
+    if manifest is not None and pool.executor == "docker" and not manifest.docker:
+        return f"image {pool.image} has no Docker engine: build it with --with-docker"
+    return f"image {pool.image} has no recorded runner info: build it again"
 
 
 def _is_on_a_host(machine: MachineRecord) -> bool:

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from firerunner.errors import ImageError
+from firerunner.guest.cloud import cloud_init_files
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.apt import Apt
 from firerunner.images.initramfs import MODULES, initramfs
@@ -25,6 +27,7 @@ from firerunner.images.runner_binary import DEFAULT_VERSION
 from firerunner.images.store import Image, Store, file_facts
 from firerunner.images.tools import require_tools
 from firerunner.machines.driver import Driver
+from firerunner.machines.spec import ImageFiles
 
 _FREE_BYTES_NEEDED: Final = 2 << 30
 
@@ -37,6 +40,7 @@ async def build_image(
     driver: Driver | None = None,
     progress: Progress = silent,
     again: bool = False,
+    accelerator: Callable[[ImageFiles], Awaitable[str]] | None = None,
 ) -> Image:
     """Build the image, or take the one in the store if its recipe is the same (unless `again`); then boot
     it by `driver` once, to record the runner's `info`. Without a driver `info` stays null, and no pool
@@ -50,9 +54,12 @@ async def build_image(
         require_tools()
         async with store.stage(progress) as stage:
             _require_space(stage)
-            image = await _Build(recipe, store, runner, stage, progress).run()
-    if driver is not None and image.manifest.info is None:
-        image = await record_info(image, store, driver, progress=progress)
+            image = await _Build(recipe, store, runner, stage, progress, named=driver is None).run()
+    if driver is not None and not image.manifest.is_recorded:
+        runs_by = await accelerator(image.files) if accelerator else "unknown"
+        image = await record_info(image, store, driver, progress=progress, accelerator=runs_by)
+    else:
+        store.name(image)
     progress("done", f"image {image.manifest.digest[:12]}", 1.0)
     return image
 
@@ -63,10 +70,10 @@ def stored_image(recipe: Recipe, store: Store, *, version: str = DEFAULT_VERSION
     For callers to whom no binary was given: it saves them asking GitLab at each start. That holds for the
     release of `version`, and for today's stand-in (building `again` asks GitLab again).
     """
-    digest = store.names().get(recipe.name)
-    if digest is None:
+    try:
+        manifest = store.inspect(store.names()[recipe.name])
+    except (KeyError, ImageError):
         return None
-    manifest = store.inspect(digest)
     facts = manifest.runner
     wanted = {
         RunnerKind.OFFICIAL: f"v{facts.version}" == version,
@@ -74,10 +81,10 @@ def stored_image(recipe: Recipe, store: Store, *, version: str = DEFAULT_VERSION
     }
     # The path is not part of a recipe's digest, and nothing is built with it.
     runner = RunnerSource(facts.kind, Path("gitlab-runner"), facts.version, facts.sha256)
-    if manifest.info is None or not wanted[facts.kind] or manifest.recipe_digest != recipe.digest(runner):
+    if not manifest.is_recorded or not wanted[facts.kind] or manifest.recipe_digest != recipe.digest(runner):
         return None
     refuse_unfit(recipe, runner)
-    return store.resolve(digest)
+    return store.resolve(manifest.digest)
 
 
 def refuse_unfit(recipe: Recipe, runner: RunnerSource) -> None:
@@ -90,10 +97,11 @@ def refuse_unfit(recipe: Recipe, runner: RunnerSource) -> None:
 
 
 def _same_recipe(recipe: Recipe, store: Store, runner: RunnerSource) -> Image | None:
-    digest = store.names().get(recipe.name)
-    if digest is None or store.inspect(digest).recipe_digest != recipe.digest(runner):
-        return None
-    return store.resolve(digest)
+    """Also one that was built before and not recorded, and one whose name points elsewhere now."""
+    wanted = recipe.digest(runner)
+    made = [manifest for manifest in store.manifests() if manifest.recipe_digest == wanted]
+    best = next((manifest for manifest in made if manifest.is_recorded), made[0] if made else None)
+    return store.resolve(best.digest) if best else None
 
 
 def _require_space(stage: Path) -> None:
@@ -112,6 +120,7 @@ class _Build:
     runner: RunnerSource
     stage: Path
     progress: Progress
+    named: bool
 
     async def run(self) -> Image:
         files, work = self.stage / "image", self.stage / "work"
@@ -119,13 +128,14 @@ class _Build:
         work.mkdir()
         self.progress("packages", "fetching package lists", 0.0)
         apt = await Apt.open(work / "apt", self.recipe.suite)
-        kernel_version = await self._kernel_and_initramfs(apt, files)
-        await self._root(apt, work, files)
+        kernel_version, modules = await self._kernel_and_initramfs(apt, files)
+        await self._root(apt, work, files, modules)
         self.progress("digest", "computing digests", 0.85)
         manifest = await asyncio.to_thread(self._manifest, files, kernel_version)
-        return self.store.commit(files, manifest)
+        return self.store.commit(files, manifest, named=self.named)
 
-    async def _kernel_and_initramfs(self, apt: Apt, files: Path) -> str:
+    async def _kernel_and_initramfs(self, apt: Apt, files: Path) -> tuple[str, Path]:
+        """The kernel's version, and the directory of its modules."""
         self.progress("kernel", f"fetching {self.recipe.kernel_package}", 0.1)
         package = await self._kernel_package(apt)
         version = package.removeprefix("linux-image-")
@@ -134,9 +144,10 @@ class _Build:
         await extract_vmlinux(tree / f"boot/vmlinuz-{version}", files / ImageFile.KERNEL)
         self.progress("initramfs", "fetching busybox", 0.25)
         busybox = (await apt.download("busybox-static")) / "bin/busybox"
-        modules = module_closure(tree / "lib/modules" / version, MODULES)
+        directory = tree / "lib/modules" / version
+        modules = module_closure(directory, MODULES)
         (files / ImageFile.INITRAMFS).write_bytes(initramfs(busybox.read_bytes(), modules))
-        return version
+        return version, directory
 
     async def _kernel_package(self, apt: Apt) -> str:
         """The package with the kernel in it: Debian's metapackage depends on the current one."""
@@ -150,14 +161,23 @@ class _Build:
             remedy="See `apt-cache search linux-image`",
         )
 
-    async def _root(self, apt: Apt, work: Path, files: Path) -> None:
-        reusable = self._reusable_root()
+    async def _root(self, apt: Apt, work: Path, files: Path, modules: Path) -> None:
+        reusable = self._reusable_root(modules.name)
         if reusable is not None:
             self.progress("root", f"taken from image {reusable.parent.name[:12]}, its part is unchanged", 0.8)
             os.link(reusable, files / ImageFile.ROOT)
             return
         self.progress("root", "installing packages", 0.3)
-        recipe = RootRecipe(self.recipe.suite, self.recipe.all_packages(self.runner), self.runner.path)
+        recipe = RootRecipe(
+            self.recipe.suite,
+            self.recipe.all_packages(self.runner),
+            self.runner.path,
+            files=self.recipe.files,
+            commands=self.recipe.commands,
+            modules=modules if self.recipe.wants_modules else None,
+            docker=self.recipe.docker,
+            guest_files=cloud_init_files() if self.recipe.cloud_init else {},
+        )
         lines = 0
 
         def on_line(line: str) -> None:
@@ -167,8 +187,8 @@ class _Build:
 
         await build_root(recipe, apt, work, files / ImageFile.ROOT, on_line)
 
-    def _reusable_root(self) -> Path | None:
-        wanted = self.recipe.root_digest(self.runner)
+    def _reusable_root(self, kernel_version: str) -> Path | None:
+        wanted = self.recipe.root_digest(self.runner, kernel_version)
         for manifest in self.store.manifests():
             if manifest.root_digest == wanted:
                 return self.store.resolve(manifest.digest).files.root
@@ -182,6 +202,8 @@ class _Build:
             runner=RunnerFacts(kind=self.runner.kind, version=self.runner.version, sha256=self.runner.sha256),
             production=self.recipe.production,
             recipe_digest=self.recipe.digest(self.runner),
-            root_digest=self.recipe.root_digest(self.runner),
+            root_digest=self.recipe.root_digest(self.runner, kernel_version),
+            docker=self.recipe.docker,
+            cloud_init=self.recipe.cloud_init,
             built_at=datetime.now(UTC).replace(microsecond=0),
         )

@@ -23,6 +23,7 @@ MODULES: Final = (
 
 APPLETS: Final = (
     "cat",
+    "chmod",
     "cp",
     "grep",
     "insmod",
@@ -31,6 +32,8 @@ APPLETS: Final = (
     "mkdir",
     "mount",
     "reboot",
+    "rm",
+    "sed",
     "sleep",
     "switch_root",
 )

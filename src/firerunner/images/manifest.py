@@ -48,10 +48,19 @@ class RunnerFacts(_Part):
     sha256: Sha256
 
 
+class BootFacts(_Part):
+    """One boot of the image, on the computer that built it."""
+
+    seconds: Annotated[float, Field(ge=0)]
+    """From the driver's `create` to the guest's first word at the gate."""
+    accelerator: str
+    """What ran the guest: `kvm` or `tcg` (emulation)."""
+
+
 class Manifest(_Part):
     """Everything that is known of an image. `digest` names it, and covers all other fields."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: ImageName
     architecture: Literal["amd64"] = "amd64"
     kernel_version: str
@@ -59,6 +68,14 @@ class Manifest(_Part):
     runner: RunnerFacts
     production: bool
     """True if the image is fit for production. Never with the stand-in."""
+    docker: bool = False
+    """True if a Docker engine is in it, for the runner's `docker` executor."""
+    cloud_init: bool = False
+    """True if systemd and cloud-init start it, not our own process 1."""
+    boot: BootFacts | None = None
+    """How long its recording boot took. None until then."""
+    docker_info: dict[str, Any] | None = None
+    """As `info`, of a runner that works with Docker. None without a Docker engine."""
     info: dict[str, Any] | None = None
     """What the runner in the image declares in its asks (features, version, executor), recorded from
     its first ask. Without it no pool may ask with this image, because GitLab fails a job whose
@@ -69,6 +86,20 @@ class Manifest(_Part):
     """The part of the recipe that the root file depends on: it is reused if only the rest changed."""
     built_at: datetime
     digest: str = ""
+
+    @property
+    def mib(self) -> int:
+        """What its files take, in MiB."""
+        return sum(facts.size for facts in self.files.values()) >> 20
+
+    def info_for(self, executor: str) -> dict[str, Any] | None:
+        """What a runner with that executor declares; None if it was not recorded."""
+        return self.docker_info if executor == "docker" else self.info
+
+    @property
+    def is_recorded(self) -> bool:
+        """True if all that its runner can be used for was recorded."""
+        return self.info is not None and (not self.docker or self.docker_info is not None)
 
     def sealed(self) -> Manifest:
         """The same manifest with its digest filled in."""

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from firerunner.errors import ImageError
+from firerunner.images.manifest import BootFacts
 from firerunner.images.progress import Progress, silent
 from firerunner.images.store import Image, Store
 from firerunner.machines.driver import Driver
@@ -32,6 +33,7 @@ from firerunner.serving import served
 
 ROOM: Final = Resources(vcpu=1, memory_mib=512, disk_mib=512)
 DEADLINE_S: Final = 90.0
+CLOUD_INIT_DEADLINE_S: Final = 300.0
 _TRIES: Final = 2
 _LOOK_S: Final = 1.0
 _CONSOLE_BYTES: Final = 1500
@@ -44,29 +46,55 @@ async def record_info(
     driver: Driver,
     *,
     progress: Progress = silent,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = None,
+    accelerator: str = "unknown",
 ) -> Image:
-    """The image with `info` filled in, under a new digest; the image without it is removed.
+    """The image with `info` and boot time filled in, under a new digest; the image without is removed.
 
-    Raises `ImageError` with the end of the guest's console if no ask comes within `deadline_s` seconds of
-    two boots, and what the driver raises. The machine is gone afterwards, also when cancelled.
+    An image with a Docker engine is booted twice, because its runner declares other features with Docker.
+    `accelerator` names what runs guests here. Raises `ImageError` with the end of the guest's console if
+    no ask comes within `deadline_s` seconds of two boots, and what the driver raises. The machine is gone
+    afterwards, also when cancelled.
     """
+    patience_s = deadline_s or (CLOUD_INIT_DEADLINE_S if image.manifest.cloud_init else DEADLINE_S)
+    shell = await _recorded(image, driver, "shell", patience_s, progress)
+    facts: dict[str, Any] = {
+        "info": shell.info,
+        "boot": BootFacts(seconds=round(shell.boot_s, 2), accelerator=accelerator),
+    }
+    if image.manifest.docker:
+        facts["docker_info"] = (await _recorded(image, driver, "docker", patience_s, progress)).info
+    return await store.with_facts(image, facts)
+
+
+async def _recorded(
+    image: Image, driver: Driver, executor: str, deadline_s: float, progress: Progress
+) -> _Heard:
     for attempt in range(1, _TRIES + 1):
         progress("record", f"booting the image, to ask its runner what it can do (try {attempt})", None)
-        outcome = await _boot(image, driver, deadline_s)
-        if isinstance(outcome, dict):
-            progress("record", f"{outcome.get('name')} {outcome.get('version')} has asked", None)
-            return await store.with_info(image, outcome)
+        outcome = await _boot(image, driver, executor, deadline_s)
+        if isinstance(outcome, _Heard):
+            info = outcome.info
+            progress("record", f"{info.get('name')} {info.get('version')} has asked ({executor})", None)
+            return outcome
     raise ImageError(
         f"image {image.manifest.name!r} did not come to its first ask: {outcome}",
         remedy="Look at the console above; `firerunner doctor` says whether machines can be made here",
     )
 
 
-async def _boot(image: Image, driver: Driver, deadline_s: float) -> dict[str, Any] | str:
-    """The info that the runner declared, or why there is none."""
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What one boot has shown."""
+
+    info: dict[str, Any]
+    boot_s: float
+
+
+async def _boot(image: Image, driver: Driver, executor: str, deadline_s: float) -> _Heard | str:
+    """What was heard from the guest, or why nothing was."""
     machine_id = "fr-" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(12))
-    async with _gate(machine_id) as gate:
+    async with _gate(machine_id, executor) as gate:
         spec = MachineSpec(
             machine_id=machine_id,
             resources=ROOM,
@@ -76,10 +104,11 @@ async def _boot(image: Image, driver: Driver, deadline_s: float) -> dict[str, An
             max_lifetime_s=deadline_s + 30,
         )
         try:
+            started_at = time.monotonic()
             await driver.create(spec)
-            ended = await _await_ask(gate, driver, machine_id, time.monotonic() + deadline_s)
+            ended = await _await_ask(gate, driver, machine_id, started_at + deadline_s)
             if gate.info is not None:
-                return gate.info
+                return _Heard(gate.info, gate.booted_at - started_at)
             console = (await driver.console(machine_id, _CONSOLE_BYTES)).decode(errors="replace").strip()
             return f"{ended}. Its console ends with:\n{console or '(nothing)'}"
         finally:
@@ -96,7 +125,7 @@ async def _await_ask(gate: _Gate, driver: Driver, machine_id: str, deadline: flo
         sighting = next((seen for seen in await driver.list() if seen.machine_id == machine_id), None)
         if sighting is None or not sighting.alive:
             return f"the machine ended ({sighting.detail if sighting else 'it is not there'})"
-    return "booted" if gate.booted else "it was not heard of in time"
+    return "booted" if gate.booted_at else "it was not heard of in time"
 
 
 @dataclass(slots=True)
@@ -106,7 +135,8 @@ class _Gate:
     machine_id: str
     address: str
     credential: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    booted: bool = False
+    executor: str = "shell"
+    booted_at: float = 0.0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     info: dict[str, Any] | None = None
 
@@ -123,10 +153,10 @@ class _Gate:
     async def _on_booted(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {self.credential}":
             return Response(status_code=403)
-        self.booted = True
+        self.booted_at = time.monotonic()
         # The guest sees the gate where its own call went.
         url = f"http://{request.headers['host']}/m/{self.machine_id}"
-        return Response(_welcome(url, self.credential), media_type="application/x-tar")
+        return Response(_welcome(url, self.credential, self.executor), media_type="application/x-tar")
 
     async def _on_ended(self, request: Request) -> Response:
         return Response(status_code=204)
@@ -143,19 +173,20 @@ class _Gate:
 
 
 @contextlib.asynccontextmanager
-async def _gate(machine_id: str) -> AsyncIterator[_Gate]:
+async def _gate(machine_id: str, executor: str) -> AsyncIterator[_Gate]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        gate = _Gate(machine_id, f"127.0.0.1:{listener.getsockname()[1]}")
+        gate = _Gate(machine_id, f"127.0.0.1:{listener.getsockname()[1]}", executor=executor)
         async with served(gate.application(), listener):
             yield gate
 
 
-def _welcome(url: str, credential: str) -> bytes:
+def _welcome(url: str, credential: str, executor: str) -> bytes:
     """The least that the guest needs: how to reach the gate, and the time."""
+    special = '[runners.docker]\nimage = "none"\n' if executor == "docker" else 'shell = "bash"\n'
     config = (
         "concurrent = 1\n\n[[runners]]\n"
         f'name = "firerunner"\nurl = "{url}"\ntoken = "{credential}"\n'
-        'executor = "shell"\nshell = "bash"\nbuilds_dir = "/builds"\ncache_dir = "/cache"\n'
+        f'executor = "{executor}"\nbuilds_dir = "/builds"\ncache_dir = "/cache"\n{special}'
     )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from firerunner.images.apt import Apt
+from firerunner.images.recipe import ExtraFile
 from firerunner.images.tools import run
 
 _MIB: Final = 1 << 20
@@ -26,6 +27,8 @@ _DROPPED_PATHS: Final = (
     "/usr/share/locale/*",
     "/usr/share/man/*",
 )
+DOCKER_ROOT: Final = "/var/lib/docker"
+"""Where the first stage binds a directory of the machine's disk: Docker's layers cannot lie on an overlay."""
 _RUNNER_PATH: Final = "/usr/local/bin/gitlab-runner"
 _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
@@ -37,6 +40,13 @@ class RootRecipe:
     suite: str
     packages: Sequence[str]
     runner: Path
+    files: Sequence[ExtraFile] = ()
+    commands: Sequence[str] = ()
+    modules: Path | None = None
+    """The kernel package's `lib/modules/VERSION`, to go in. None: without modules."""
+    docker: bool = False
+    guest_files: Mapping[str, bytes] = field(default_factory=dict)
+    """More of our own files, by their place in the root."""
 
 
 async def build_root(
@@ -50,7 +60,7 @@ async def build_root(
             on_line(line.removeprefix("I: "))
 
     await run(
-        mmdebstrap_command(recipe, apt, tarball),
+        mmdebstrap_command(recipe, apt, tarball, _own_files(recipe, work)),
         env={"TMPDIR": str(work)} if os.geteuid() == 0 else None,
         on_line=on_step,
         remedy="Check that `apt-get update` works on this computer",
@@ -62,7 +72,7 @@ async def build_root(
     await run([*namespace, "sh", "-eu", str(script), str(tarball), str(work / "tree"), str(image)])
 
 
-def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]:
+def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path, own: Path | None = None) -> list[str]:
     """The one mmdebstrap call. Hooks are shell text in which `$1` is the new root."""
     sources = "".join(f"{source.line()}\n" for source in apt.sources)
     hooks = (
@@ -70,6 +80,11 @@ def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]
         f'chmod 0755 "$1{_RUNNER_PATH}"',
         'mkdir -p "$1/builds" "$1/cache"',
         'chroot "$1" git lfs install --system --skip-repo',
+        *([f"sync-in {shlex.quote(str(own))} /"] if own else []),
+        *_module_hooks(recipe.modules),
+        *([f'mkdir -p "$1{DOCKER_ROOT}"'] if recipe.docker else []),
+        *(hook for each in recipe.files for hook in _file_hooks(each)),
+        *(f'chroot "$1" /bin/sh -ec {shlex.quote(command)}' for command in recipe.commands),
         # The guest learns names from the gate's hosts file, and who it is from its boot parameters.
         ': > "$1/etc/resolv.conf"; : > "$1/etc/machine-id"; echo "127.0.0.1 localhost" > "$1/etc/hosts"',
         'rm -f "$1/etc/hostname" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/etc/apt/sources.list.d/*',
@@ -92,6 +107,38 @@ def mmdebstrap_command(recipe: RootRecipe, apt: Apt, tarball: Path) -> list[str]
         recipe.suite,
         str(tarball),
         str(apt.sources_file),
+    ]
+
+
+def _own_files(recipe: RootRecipe, work: Path) -> Path | None:
+    if not recipe.guest_files:
+        return None
+    tree = work / "own"
+    for place, content in recipe.guest_files.items():
+        path = tree / place.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if content.startswith(b"#!") else 0o644)
+    return tree
+
+
+def _module_hooks(modules: Path | None) -> list[str]:
+    """All of the kernel's modules, with an index by which modprobe finds them."""
+    if modules is None:
+        return []
+    return [
+        'mkdir -p "$1/lib/modules"',
+        f"copy-in {shlex.quote(str(modules))} /lib/modules",
+        f'chroot "$1" depmod {shlex.quote(modules.name)}',
+    ]
+
+
+def _file_hooks(each: ExtraFile) -> list[str]:
+    destination = shlex.quote(each.destination)
+    return [
+        f'mkdir -p "$1"{shlex.quote(str(PurePosixPath(each.destination).parent))}',
+        f"upload {shlex.quote(str(each.source))} {destination}",
+        f'chmod {each.mode} "$1"{destination}',
     ]
 
 

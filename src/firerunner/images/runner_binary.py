@@ -107,6 +107,15 @@ async def released_runner(
     return await given_runner(path)
 
 
+def require_checksum(runner: RunnerSource, expected: str | None) -> None:
+    """Raise `ImageError` if the runner is not the one that the operator has pinned."""
+    if expected is not None and runner.sha256 != expected:
+        raise ImageError(
+            f"gitlab-runner {runner.version} has SHA-256 {runner.sha256}, and {expected} is demanded",
+            remedy="Give the binary that was meant, or change runner.sha256",
+        )
+
+
 def checksum(sums: str) -> str:
     """The checksum of the binary for this architecture in a release.sha256. Raises `ImageError`."""
     for line in sums.splitlines():

@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,12 +70,17 @@ class Store:
         }
 
     def manifests(self) -> list[Manifest]:
-        """All images, newest first."""
+        """All images that this version understands, newest first."""
+        manifests = []
+        for digest in self._digests():
+            with contextlib.suppress(ImageError):
+                manifests.append(self._manifest(digest))
+        return sorted(manifests, key=lambda manifest: manifest.built_at, reverse=True)
+
+    def _digests(self) -> list[str]:
         if not self._directory.is_dir():
             return []
-        digests = [entry.name for entry in self._directory.iterdir() if _DIGEST.fullmatch(entry.name)]
-        manifests = [self._manifest(digest) for digest in digests]
-        return sorted(manifests, key=lambda manifest: manifest.built_at, reverse=True)
+        return [entry.name for entry in self._directory.iterdir() if _DIGEST.fullmatch(entry.name)]
 
     def inspect(self, reference: str) -> Manifest:
         """The manifest of an image by name, digest or the digest's first 8 or more digits.
@@ -124,8 +129,8 @@ class Store:
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
 
-    def commit(self, files: Path, manifest: Manifest) -> Image:
-        """Make the files in a directory of a stage an image of that manifest, and point its name to it.
+    def commit(self, files: Path, manifest: Manifest, *, named: bool = True) -> Image:
+        """Make the files in a directory of a stage an image of that manifest; `named`: point its name to it.
 
         Call it within `stage`. The directory is moved, not copied; it must hold the image's files only.
         """
@@ -141,30 +146,32 @@ class Store:
         _flush(files)
         files.rename(target)
         self._remember(target, {name: self._stamp(target / name) for name in sealed.files})
-        self._point(sealed.name, sealed.digest)
+        if named:
+            self._point(sealed.name, sealed.digest)
         return self.resolve(sealed.digest)
 
-    async def with_info(self, image: Image, info: dict[str, Any]) -> Image:
-        """The same image with the recorded `info`, under its new digest. The old one is removed if it had
-        none, because no machine can have been made for a pool with it."""
+    async def with_facts(self, image: Image, facts: Mapping[str, Any]) -> Image:
+        """The same image with what its first boots have shown, under its new digest, which gets the name.
+
+        The old one is removed if no machine can have been made of it for a pool."""
         async with self.stage() as stage:
             files = stage / "image"
             files.mkdir()
             for name in ImageFile:
                 os.link(self._directory / image.manifest.digest / name, files / name)
-            fresh = self.commit(files, image.manifest.model_copy(update={"info": info}))
-            if image.manifest.info is None:
+            fresh = self.commit(files, image.manifest.model_copy(update=dict(facts)))
+            if image.manifest.info is None and fresh.manifest.digest != image.manifest.digest:
                 shutil.rmtree(self._directory / image.manifest.digest)
         return fresh
 
-    async def prune(self, in_use: Collection[str] = ()) -> list[Manifest]:
-        """Remove images that no name points to and that no machine uses (`in_use`: digests)."""
+    async def prune(self, in_use: Collection[str] = ()) -> list[str]:
+        """Remove images that no name points to and that no machine uses. Takes and gives digests."""
         async with self._locked(silent):
             self._sweep_stages()
             kept = {*in_use, *self.names().values()}
-            pruned = [manifest for manifest in self.manifests() if manifest.digest not in kept]
-            for manifest in pruned:
-                shutil.rmtree(self._directory / manifest.digest)
+            pruned = [digest for digest in self._digests() if digest not in kept]
+            for digest in pruned:
+                shutil.rmtree(self._directory / digest)
         return pruned
 
     async def forget(self, name: str) -> None:
@@ -230,6 +237,11 @@ class Store:
         except FileNotFoundError as error:
             raise DigestMismatch(f"{path} is missing", remedy="Build the image again") from error
         return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+    def name(self, image: Image) -> None:
+        """Point the image's name to it."""
+        if self.names().get(image.manifest.name) != image.manifest.digest:
+            self._point(image.manifest.name, image.manifest.digest)
 
     def _point(self, name: str, digest: str) -> None:
         links = self._directory / "names"

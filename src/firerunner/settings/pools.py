@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from firerunner.machines.spec import Destination, Resources
 from firerunner.settings.proxy import ProxySettings
-from firerunner.settings.runner_config import parse_fragment
+from firerunner.settings.runner_config import EXECUTORS, parse_fragment
 from firerunner.settings.secrets import ConfigFile, WithSecrets
 from firerunner.settings.sized import SizedSettings
 from firerunner.settings.values import Duration, split_address
@@ -153,6 +153,11 @@ class PoolSettings(WithSecrets):
     def runner_options(self) -> Mapping[str, Any]:
         """The keys that the pool adds to the runner's `[[runners]]`."""
         return parse_fragment(self.runner_config.get_secret_value()) if self.runner_config else {}
+
+    @property
+    def executor(self) -> str:
+        """What runs the jobs in the guest: `shell`, or `docker`."""
+        return str(self.runner_options.get("executor", EXECUTORS[0]))
 
     def destinations(self, gitlab: Destination) -> tuple[Destination, ...]:
         """The egress list with the word `gitlab` replaced by the real destination, and the proxy."""

@@ -203,7 +203,7 @@ async def test_prune_keeps_what_is_named_or_in_use(store: Store) -> None:
 
     pruned = await store.prune(in_use={used.manifest.digest})
 
-    assert [manifest.digest for manifest in pruned] == [unused.manifest.digest]
+    assert pruned == [unused.manifest.digest]
     assert store.resolve(used.manifest.digest) == used
     assert store.resolve("demo") == current
 
@@ -220,7 +220,7 @@ async def test_a_forgotten_image_can_be_pruned(store: Store) -> None:
 async def test_recorded_info_makes_a_new_digest_and_removes_the_image_without(store: Store) -> None:
     bare = await stored(store)
 
-    recorded = await store.with_info(bare, {"features": {"cancelable": True}})
+    recorded = await store.with_facts(bare, {"info": {"features": {"cancelable": True}}})
 
     assert recorded.manifest.digest != bare.manifest.digest
     assert recorded.manifest.info == {"features": {"cancelable": True}}

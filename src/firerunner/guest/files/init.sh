@@ -62,6 +62,34 @@ start_network() {
     [ -z "$fr_gateway" ] || ip route add default via "$fr_gateway"
 }
 
+# Docker's layers cannot lie on an overlay, so they get a directory of the disk itself.
+bind_docker() {
+    [ -d /new/var/lib/docker ] || return 0
+    mkdir -p /disk/docker
+    mount --bind /disk/docker /new/var/lib/docker || die "/var/lib/docker cannot be bound"
+}
+
+# An image with cloud-init gets the boot parameters as user-data, and starts pid1.sh as its last step.
+seed_cloud_init() {
+    seed=/new/var/lib/cloud/seed/nocloud
+    mkdir -p "$seed"
+    {
+        echo '#cloud-config'
+        echo 'write_files:'
+        echo '  - path: /run/firerunner/boot'
+        echo '    permissions: "0600"'
+        echo '    content: |'
+        sed 's/^/      /' /new/run/firerunner/boot
+        echo 'runcmd:'
+        echo '  - [systemd-run, --no-block, --unit=firerunner, --property=KillMode=none,'
+        echo '     /run/firerunner/busybox, sh, /run/firerunner/pid1.sh]'
+    } > "$seed/user-data"
+    chmod 600 "$seed/user-data"
+    read -r instance < /new/run/firerunner/boot
+    echo "instance-id: ${instance#*=}" > "$seed/meta-data"
+    rm /new/run/firerunner/boot
+}
+
 # What a job expects of a Linux system, and what pid1.sh needs: under /run/firerunner.
 furnish_root() {
     mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /new/run
@@ -113,6 +141,11 @@ say modules
 start_network
 say network
 mount_root
+bind_docker
 say root
 furnish_root
+if [ -e /new/etc/firerunner/cloud-init ]; then
+    seed_cloud_init
+    exec switch_root /new /sbin/init
+fi
 exec switch_root /new /run/firerunner/busybox sh /run/firerunner/pid1.sh

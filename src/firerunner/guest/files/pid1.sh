@@ -82,12 +82,26 @@ say booted
 read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null
 [ ! -e "$RUN/hosts" ] || cat "$RUN/hosts" >> /etc/hosts
 [ ! -e "$RUN/seed" ] || cat "$RUN/seed" > /dev/urandom
+[ ! -e "$RUN/trust.pem" ] || cat "$RUN/trust.pem" >> /etc/ssl/certs/ca-certificates.crt
 if [ -e "$RUN/env" ]; then
     while IFS= read -r line; do
         case $line in
             [A-Za-z_]*=*) export "${line?}" ;;
         esac
     done < "$RUN/env"
+fi
+
+# Requests to the engine wait in its socket until it is ready, so nothing but the socket is waited for.
+if [ -x /usr/sbin/dockerd ]; then
+    say docker
+    [ -e "$RUN/docker-daemon.json" ] || echo '{}' > "$RUN/docker-daemon.json"
+    dockerd --config-file "$RUN/docker-daemon.json" > /var/log/dockerd.log 2>&1 &
+    tries=0
+    until [ -S /var/run/docker.sock ] || [ "$tries" -gt 600 ]; do
+        tries=$((tries + 1))
+        "$BUSYBOX" sleep 0.1
+    done
+    [ -S /var/run/docker.sock ] || "$BUSYBOX" tail -n 5 /var/log/dockerd.log
 fi
 
 say runner
