@@ -10,6 +10,7 @@ FireRunnerError
 │   └── KeyMissing         stored secrets cannot be read with the keys given
 ├── GitLabError            what GitLab answered, or that it did not
 │   ├── TokenRefused       403 or 401: a revoked, expired or wrong token
+│   ├── CallRefused        GitLab understood and said no: 400, 403, 404, 409, 422 (`status`)
 │   ├── BadAnswer          an answer that does not follow the protocol (HTML, wrong types, cut)
 │   └── Unreachable        no connection, time-out, or 5xx and 429 (`retry_after_s`)
 ├── MachineError           a driver could not do what was asked
@@ -69,6 +70,14 @@ class GitLabError(FireRunnerError):
 
 class TokenRefused(GitLabError):
     """GitLab refused a token."""
+
+
+class CallRefused(GitLabError):
+    """GitLab understood the call and said no, with this HTTP `status`."""
+
+    def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
 
 
 class BadAnswer(GitLabError):

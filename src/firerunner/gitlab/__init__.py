@@ -5,21 +5,43 @@ from firerunner.gitlab.calls import GitLabCalls
 from firerunner.gitlab.http import new_http
 from firerunner.gitlab.jobs import JobClient, JobReply
 from firerunner.gitlab.models import JobAnswer, parse_answer, salvage
+from firerunner.gitlab.rest import RestClient
+from firerunner.gitlab.rest_records import (
+    HOOK_EVENTS,
+    HookRecord,
+    NewRunner,
+    PendingJob,
+    RunnerRecord,
+    RunnerSummary,
+    Scope,
+    ScopeKind,
+    TokenFacts,
+)
 from firerunner.gitlab.runners import ManagerRemoval, RunnerIdentity, RunnersClient
 
 __all__ = [
+    "HOOK_EVENTS",
     "Answer",
     "AskedJob",
     "AskedNothing",
     "GitLabCalls",
+    "HookRecord",
     "JobAnswer",
     "JobClient",
     "JobReply",
     "ManagerRemoval",
+    "NewRunner",
+    "PendingJob",
     "Refused",
+    "RestClient",
     "RunnerClient",
     "RunnerIdentity",
+    "RunnerRecord",
+    "RunnerSummary",
     "RunnersClient",
+    "Scope",
+    "ScopeKind",
+    "TokenFacts",
     "Trouble",
     "new_http",
     "parse_answer",

@@ -38,15 +38,7 @@ def new_http(
     `ca_file` is a PEM bundle that is trusted in addition to the system's, also for a proxy by HTTPS.
     Raises `SettingsError`.
     """
-    trust = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            trust.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(
-                f"the CA file {ca_file} cannot be used: {error}",
-                remedy="give a readable PEM file with at least one certificate",
-            ) from error
+    trust = new_trust(ca_file)
     return httpx.AsyncClient(
         verify=trust,
         proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust)),
@@ -65,6 +57,20 @@ def new_http(
             keepalive_expiry=KEEPALIVE_EXPIRY_S,
         ),
     )
+
+
+def new_trust(ca_file: Path | None) -> ssl.SSLContext:
+    """The system's certificate authorities and those of a PEM bundle. Raises `SettingsError`."""
+    trust = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            trust.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"the CA file {ca_file} cannot be used: {error}",
+                remedy="give a readable PEM file with at least one certificate",
+            ) from error
+    return trust
 
 
 def _for_proxy(proxy: str, trust: ssl.SSLContext) -> ssl.SSLContext | None:
