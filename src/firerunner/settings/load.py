@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,9 +23,10 @@ OF_THE_PREDECESSOR = frozenset({"server", "scheduler", "flintlock", "vm", "metri
 """Sections that only the Go program of the same name had."""
 
 
-def load_settings(path: Path) -> Settings:
+def load_settings(path: Path, *, missing_secrets: Literal["refuse", "placeholder"] = "refuse") -> Settings:
     """The settings in `path`, overridden by the environment.
 
+    `missing_secrets`: with `placeholder`, files of secrets that `gitlab setup` will write may be missing.
     Raises SettingsError that names the file, each wrong key and what is expected of it.
     """
     try:
@@ -42,15 +43,15 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(
             f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
         )
-    return _settings(path, data)
+    return _settings(path, data, lenient=missing_secrets == "placeholder")
 
 
-def _settings(path: Path, data: Mapping[str, Any]) -> Settings:
+def _settings(path: Path, data: Mapping[str, Any], *, lenient: bool = False) -> Settings:
     _refuse_unknown_variables()
     try:
-        with reading_beside(path) as secret_files:
+        with reading_beside(path, lenient=lenient) as secret_files:
             settings = Settings(**data)
-        return settings.read_from(frozenset(secret_files), lambda: _settings(path, data))
+        return settings.read_from(frozenset(secret_files), lambda: _settings(path, data, lenient=lenient))
     except ValidationError as error:
         remedy = "Check again with `firerunner config check`"
         if OF_THE_PREDECESSOR & set(data):

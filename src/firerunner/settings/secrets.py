@@ -7,13 +7,20 @@ beside the configuration file. Docker's secrets are files as well: `/run/secrets
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, GetJsonSchemaHandler, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -21,18 +28,30 @@ from firerunner.settings.values import Section
 
 _base: ContextVar[Path] = ContextVar("the directory of the configuration file", default=Path())
 _read: ContextVar[set[Path] | None] = ContextVar("secret files that have been read", default=None)
+_lenient: ContextVar[bool] = ContextVar("placeholders stand for secrets that are missing", default=False)
+
+PLACEHOLDERS: Mapping[str, str] = {
+    "runner_token": "not-there-yet",
+    "webhook_secret": "not-there-yet",
+    "webhook_signing_token": f"whsec_{'A' * 43}=",
+}
+"""What stands for a secret whose file is still to be written, in settings that `gitlab setup` reads."""
 
 
 @contextmanager
-def reading_beside(config: Path) -> Iterator[set[Path]]:
-    """While it runs, relative paths count from `config`'s directory; gives the files that were read."""
+def reading_beside(config: Path, *, lenient: bool = False) -> Iterator[set[Path]]:
+    """While it runs, relative paths count from `config`'s directory; gives the files that were read.
+
+    `lenient`: a missing or empty file of a secret in `PLACEHOLDERS` is no mistake.
+    """
     files: set[Path] = set()
-    base, read = _base.set(config.absolute().parent), _read.set(files)
+    base, read, given = _base.set(config.absolute().parent), _read.set(files), _lenient.set(lenient)
     try:
         yield files
     finally:
         _base.reset(base)
         _read.reset(read)
+        _lenient.reset(given)
 
 
 def found_path(path: Path) -> Path:
@@ -55,6 +74,12 @@ class WithSecrets(Section):
     The last line break of a file is not part of the secret.
     """
 
+    _secret_paths: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    def secret_path(self, name: str) -> Path | None:
+        """The file that the configuration names for a secret, there or not; None if it names none."""
+        return self._secret_paths.get(name)
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -71,20 +96,23 @@ class WithSecrets(Section):
         described["required"] = required
         return described
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _read_files(cls, data: Any) -> Any:
+    def _read_files(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(data, dict):
-            return data
-        data = dict(data)
+            return handler(data)
+        data, paths = dict(data), {}
         for name in secret_fields(cls):
             path = data.pop(f"{name}_file", None)
             if path is None:
                 continue
             if data.get(name) is not None:
                 raise ValueError(f"{name} and {name}_file are both given; keep one")
-            data[name] = _content(f"{name}_file", found_path(Path(str(path))))
-        return data
+            paths[name] = found_path(Path(str(path)))
+            data[name] = _content(name, paths[name])
+        section = handler(data)
+        section._secret_paths = paths
+        return section
 
 
 def secret_fields(section: type[Section]) -> list[str]:
@@ -92,16 +120,23 @@ def secret_fields(section: type[Section]) -> list[str]:
     return [name for name, field in section.model_fields.items() if _is_secret(field.annotation)]
 
 
-def _content(key: str, path: Path) -> str:
+def _content(name: str, path: Path) -> str:
     files = _read.get()
     if files is not None:
         files.add(path)
+    placeholder = PLACEHOLDERS.get(name) if _lenient.get() else None
     try:
         text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError as error:
+        if placeholder is not None:
+            return placeholder
+        raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{key}: cannot read {path}: {error}") from error
+        raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
+    if not text and placeholder is not None:
+        return placeholder
     if not text:
-        raise ValueError(f"{key}: {path} is empty")
+        raise ValueError(f"{name}_file: {path} is empty")
     return text
 
 

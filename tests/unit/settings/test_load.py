@@ -88,3 +88,31 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--config"):
         load_settings(tmp_path / "none.yaml")
+
+
+MISSING = """
+gitlab: {url: "http://127.0.0.1:8929", webhook_secret_file: hook, webhook_signing_token_file: signing}
+pools:
+  - {name: small, runner_token_file: small.token, image: demo}
+"""
+
+
+def test_secrets_that_setup_will_write_may_be_missing_if_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text("")
+    path = written(tmp_path, MISSING)
+
+    with pytest.raises(SettingsError, match=r"runner_token_file: cannot read"):
+        load_settings(path)
+    settings = load_settings(path, missing_secrets="placeholder")
+
+    assert settings.pool("small").secret_path("runner_token") == tmp_path / "small.token"
+    assert settings.gitlab[0].secret_path("webhook_secret") == tmp_path / "hook"
+    assert settings.gitlab[0].secret_path("webhook_signing_token") == tmp_path / "signing"
+    assert settings.gitlab[0].secret_path("api_token") is None
+
+
+def test_a_secret_that_nobody_writes_may_not_be_missing(tmp_path: Path) -> None:
+    path = written(tmp_path, MISSING.replace("webhook_secret_file", "api_token_file"))
+
+    with pytest.raises(SettingsError, match=r"api_token_file: cannot read"):
+        load_settings(path, missing_secrets="placeholder")
