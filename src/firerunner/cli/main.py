@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from firerunner import __version__
-from firerunner.cli import config, demo, doctor, image, serve, show
+from firerunner.cli import config, demo, doctor, gitlab, image, serve, show
 from firerunner.cli.output import errors
 from firerunner.errors import FireRunnerError, SettingsError
 
@@ -28,6 +28,7 @@ app.command("machines")(show.machines)
 app.command("logs")(show.logs)
 app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
+app.add_typer(gitlab.app, name="gitlab")
 
 
 def _version(wanted: bool) -> None:

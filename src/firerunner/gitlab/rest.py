@@ -116,17 +116,17 @@ class RestClient:
         """How many runner manager records the runner has, 10 000 at most."""
         return len(await self._calls.list(f"/runners/{runner_id}/managers", at_most=MAX_MANAGERS))
 
-    async def token_works(self, runner_token: str) -> bool:
-        """Whether GitLab takes that runner token. Leaves no manager record behind."""
+    async def runner_of(self, runner_token: str) -> int | None:
+        """The id of the runner with this token; None if GitLab does not take it. Leaves no record behind."""
         system_id = f"s_{secrets.token_hex(6)}"
         try:
-            await self._calls.post("/runners/verify", token=runner_token, system_id=system_id)
+            said = await self._calls.post("/runners/verify", token=runner_token, system_id=system_id)
         except CallRefused as error:
             if error.status in {403, 422}:
-                return False
+                return None
             raise
         await self._calls.delete("/runners/managers", token=runner_token, system_id=system_id)
-        return True
+        return self._read("/runners/verify", lambda found: int(found["id"]), said)
 
     # Hooks
 

@@ -62,11 +62,11 @@ async def test_a_runner_is_made_found_changed_and_deleted(
     assert [found.id for found in await rest.runners(scope, tag="a")] == [runner_id]
     assert await rest.runners(scope, tag="c") == []
     assert (await rest.update_runner(runner_id, {"tag_list": ["c"]})).tags == ("c",)
-    assert await rest.token_works(token)
+    assert await rest.runner_of(token) == runner_id
     assert gitlab.managers() == []  # asking whether it works leaves no record
     new_token = await rest.reset_runner_token(runner_id)
-    assert not await rest.token_works(token)
-    assert await rest.token_works(new_token)
+    assert await rest.runner_of(token) is None
+    assert await rest.runner_of(new_token) == runner_id
     assert await rest.delete_runner(runner_id)
     assert not await rest.delete_runner(runner_id)
     assert await rest.runner(runner_id) is None
