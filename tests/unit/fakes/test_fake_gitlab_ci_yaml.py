@@ -51,7 +51,7 @@ def test_a_whole_file() -> None:
             "a: {script: [x], scrpt: [y]}",
             r"jobs:a config contains unknown keys: scrpt \(did you mean script\?\)",
         ),
-        ("a: {script: [x], services: [y]}", "unknown keys: services"),
+        ("a: {script: [x], cache: [y]}", "unknown keys: cache"),
         ("a: {tags: [x]}", "script can't be blank"),
         ("include: other.yml\na: {script: [x]}", "unknown global keyword or malformed job include"),
         ("a: {script: [x], stage: tset}", "chosen stage tset does not exist"),

@@ -112,8 +112,10 @@ async def test_an_instance_may_live_below_a_path(tmp_path: Path, clock: HeldCloc
         await first_payload(gitlab)
         async with httpx.AsyncClient(base_url=gitlab.url, trust_env=False) as client:
             headers = {"PRIVATE-TOKEN": gitlab.api_token}
-            answer = await client.get(
-                "/git/api/v4/projects/group%2Fsub%2Fapp/jobs?per_page=1", headers=headers
-            )
+            path = "/api/v4/projects/group%2Fsub%2Fapp/jobs?per_page=1"
+            answer = await client.get(path, headers=headers)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            elsewhere = await client.get(gitlab.url.removesuffix("/git") + path, headers=headers)
+    assert elsewhere.status_code == 404
     assert answer.status_code == 200
     assert "<http://gitlab.test/git/api/v4/projects/group%2Fsub%2Fapp/jobs?" in answer.headers["Link"]

@@ -8,13 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner.fakes.gitlab.answers import Refused
 from firerunner.fakes.gitlab.artifacts_api import ArtifactsApi
 from firerunner.fakes.gitlab.git_http import GitHttp
+from firerunner.fakes.gitlab.lfs_api import LfsApi
 from firerunner.fakes.gitlab.rest_hooks import HooksApi
 from firerunner.fakes.gitlab.rest_jobs import JobsApi
 from firerunner.fakes.gitlab.rest_runners import RunnersApi
@@ -43,6 +44,7 @@ def build_app(world: World, extra_routes: list[Route]) -> ASGIApp:
         *extra_routes,
         Mount(API, routes=api),
         *artifacts.storage_routes(),
+        *LfsApi(world).routes(),
         *GitHttp(world).routes(),
     ]
     handlers: dict[Any, Any] = {Refused: _refused, ClientDisconnect: _gone}
@@ -78,8 +80,10 @@ class _Front:
         if scope["type"] == "http":
             raw: str = scope["raw_path"].decode("latin-1").partition("?")[0]
             base = urlsplit(self._world.external_url).path
-            if base and raw.startswith(f"{base}/"):
-                raw = raw[len(base) :]
+            if base and not raw.startswith(f"{base}/"):
+                await PlainTextResponse("404 page not found", 404)(scope, receive, send)
+                return
+            raw = raw.removeprefix(base)
             path = unquote(raw.replace("%2F", "%252F").replace("%2f", "%252F"))
             scope = {**scope, "path": path, "raw_path": raw.encode("latin-1"), PATH: raw}
         await self._app(scope, receive, send)

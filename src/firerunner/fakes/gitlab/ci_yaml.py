@@ -18,12 +18,15 @@ from typing import Any
 import yaml
 
 DEFAULT_STAGES = (".pre", "build", "test", "deploy", ".post")
-DEFAULTABLE = frozenset({"before_script", "after_script", "tags", "artifacts", "timeout", "retry"})
+DEFAULTABLE = frozenset(
+    {"before_script", "after_script", "tags", "artifacts", "timeout", "retry", "image", "services"}
+)
 GLOBAL_KEYS = frozenset({"stages", "variables", "default", "before_script", "after_script"})
 JOB_KEYS = DEFAULTABLE | {
     "stage", "script", "variables", "allow_failure", "parallel", "dependencies", "when",
 }  # fmt: skip
 ARTIFACT_KEYS = frozenset({"paths", "exclude", "when", "expire_in", "name", "untracked", "reports"})
+CONTAINER_KEYS = frozenset({"name", "alias", "entrypoint", "command"})
 WHEN = frozenset({"on_success", "on_failure", "always"})
 RETRY_REASONS = frozenset(
     {
@@ -96,6 +99,9 @@ class JobSpec:
     retry: RetrySpec = RetrySpec()
     dependencies: tuple[str, ...] | None = None
     when: str = "on_success"
+    image: Mapping[str, Any] | None = None
+    """As in GitLab's answer to an ask: name, entrypoint."""
+    services: tuple[Mapping[str, Any], ...] = ()
     node_index: int | None = None
     node_total: int = 1
 
@@ -180,6 +186,8 @@ def _job(name: str, body: dict[str, Any], stages: tuple[str, ...]) -> list[JobSp
         if "dependencies" in body
         else None,
         "when": when,
+        "image": _container(body["image"], f"{where}:image") if "image" in body else None,
+        "services": tuple(_container(each, f"{where}:services") for each in body.get("services", [])),
     }
     if total is None:
         return [JobSpec(name=name, **common)]
@@ -187,6 +195,22 @@ def _job(name: str, body: dict[str, Any], stages: tuple[str, ...]) -> list[JobSp
         JobSpec(name=f"{name} {index}/{total}", node_index=index, node_total=total, **common)
         for index in range(1, total + 1)
     ]
+
+
+def _container(value: Any, where: str) -> dict[str, Any]:
+    """An image or a service, as a name or in its long form."""
+    body = {"name": value} if isinstance(value, str) else _mapping(value, where)
+    _known(body, CONTAINER_KEYS, where)
+    if not body.get("name"):
+        raise CiYamlError(f"{where} name can't be blank")
+    return {
+        "name": str(body["name"]),
+        "alias": body.get("alias"),
+        "entrypoint": list(_strings(body["entrypoint"], where)) if "entrypoint" in body else None,
+        "command": list(_strings(body["command"], where)) if "command" in body else None,
+        "ports": [],
+        "variables": [],
+    }
 
 
 def _artifacts(value: Any, where: str) -> ArtifactSpec:

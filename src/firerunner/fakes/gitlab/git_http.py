@@ -72,17 +72,7 @@ class GitHttp:
     def _refusal(self, request: Request, project: Project | None, service: str) -> Response | None:
         if service not in SERVICES:
             return PlainTextResponse("Only the smart protocol is served here", 403)
-        user, password = _basic(request)
-        writing = service == "git-receive-pack"
-        if "api" in self._world.api_tokens.get(password, frozenset()):
-            return None
-        job = self._world.running_job_by_token(password) if user == JOB_USER else None
-        if job is not None and project is not None and job.project is project:
-            return PlainTextResponse("You are not allowed to upload code.", 403) if writing else None
-        if project is not None and not project.private and not writing:
-            return None
-        challenge = {"WWW-Authenticate": 'Basic realm="GitLab"'}
-        return PlainTextResponse("HTTP Basic: Access denied", 401, headers=challenge)
+        return refusal(self._world, request, project, writing=service == "git-receive-pack")
 
     def _cgi(self, request: Request, project: Project, path: str) -> dict[str, str]:
         headers = request.headers
@@ -114,6 +104,20 @@ class GitHttp:
         if "git-protocol" in headers:
             variables["GIT_PROTOCOL"] = headers["git-protocol"]
         return variables
+
+
+def refusal(world: World, request: Request, project: Project | None, *, writing: bool) -> Response | None:
+    """Why this request may not touch the project's repository; None if it may."""
+    user, password = _basic(request)
+    if "api" in world.api_tokens.get(password, frozenset()):
+        return None
+    job = world.running_job_by_token(password) if user == JOB_USER else None
+    if job and project and (job.project is project or job.project.id in project.job_token_allowlist):
+        return PlainTextResponse("You are not allowed to upload code.", 403) if writing else None
+    if project is not None and not project.private and not writing:
+        return None
+    challenge = {"WWW-Authenticate": 'Basic realm="GitLab"'}
+    return PlainTextResponse("HTTP Basic: Access denied", 401, headers=challenge)
 
 
 def _basic(request: Request) -> tuple[str, str]:

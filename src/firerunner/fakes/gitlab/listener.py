@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -82,10 +84,18 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the server shows: PEM files of its chain and of its key."""
+
+    chain: Path
+    key: Path
+
+
 class Listener:
     """One listening socket and the server behind it."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, certificate: Certificate | None = None) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # Named, so that asyncio sets TCP_NODELAY on what is accepted.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -105,6 +115,8 @@ class Listener:
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             server_header=False,
+            ssl_certfile=certificate.chain if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
         )
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None

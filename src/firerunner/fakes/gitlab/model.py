@@ -116,6 +116,8 @@ class Project:
     git_depth: int = 20
     protected_refs: set[str] = field(default_factory=lambda: {"main"})
     variables: dict[str, str] = field(default_factory=dict)
+    job_token_allowlist: set[int] = field(default_factory=set)
+    """Projects whose jobs may fetch this one."""
 
     @property
     def name(self) -> str:

@@ -15,6 +15,17 @@ COMMIT_EPOCH = 1767323045
 BLANK_SHA = "0" * 40
 
 
+GITLINK = "160000"
+"""git's mode of a submodule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """In place of a file's content: the commit of another repository, named in `.gitmodules`."""
+
+    sha: str
+
+
 class GitFailed(RuntimeError):
     """git ended with an error; the message holds what it said."""
 
@@ -74,7 +85,7 @@ async def create(repository: Path, branch: str) -> None:
 
 
 async def commit(
-    repository: Path, branch: str, source: Mapping[str, str | bytes] | Path, message: str
+    repository: Path, branch: str, source: Mapping[str, str | bytes | Submodule] | Path, message: str
 ) -> str:
     """Replace the branch's whole content by these files (or this folder's) in one commit; returns its SHA."""
     files = await asyncio.to_thread(lambda: list(_files(source)))
@@ -85,7 +96,7 @@ async def commit(
         _data(f"{message}\n".encode()),
         f"from refs/heads/{branch}^0\n".encode() if known.strip() else b"",
         b"deleteall\n",
-        *(f"M {mode} inline {_quoted(name)}\n".encode() + _data(content) for name, mode, content in files),
+        *(_modify(name, mode, content) for name, mode, content in files),
         b"get-mark :1\ndone\n",
     ]
     return (await git("fast-import", "--quiet", "--done", cwd=repository, feed=b"".join(stream))).strip()
@@ -116,10 +127,19 @@ async def keep(repository: Path, pipeline_id: int, sha: str) -> None:
     await git("update-ref", f"refs/pipelines/{pipeline_id}", sha, cwd=repository)
 
 
-def _files(source: Mapping[str, str | bytes] | Path) -> Iterator[tuple[str, str, bytes]]:
+def _modify(name: str, mode: str, content: bytes) -> bytes:
+    if mode == GITLINK:
+        return f"M {mode} {content.decode()} {_quoted(name)}\n".encode()
+    return f"M {mode} inline {_quoted(name)}\n".encode() + _data(content)
+
+
+def _files(source: Mapping[str, str | bytes | Submodule] | Path) -> Iterator[tuple[str, str, bytes]]:
     """Name, git's mode and content of each file; a `.git` folder is left out."""
     if not isinstance(source, Path):
         for name, content in source.items():
+            if isinstance(content, Submodule):
+                yield name, GITLINK, content.sha.encode()
+                continue
             raw = content.encode() if isinstance(content, str) else content
             yield name, "100755" if raw.startswith(b"#!") else "100644", raw
         return

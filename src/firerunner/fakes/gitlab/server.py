@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
-from firerunner.fakes.gitlab import repository, scheduler
+from firerunner.fakes.gitlab import lfs_api, repository, scheduler
 from firerunner.fakes.gitlab.app import build_app
 from firerunner.fakes.gitlab.calls import Call, CallBook
 from firerunner.fakes.gitlab.clock import Clock
 from firerunner.fakes.gitlab.control_api import ControlApi
-from firerunner.fakes.gitlab.listener import Listener
+from firerunner.fakes.gitlab.listener import Certificate, Listener
 from firerunner.fakes.gitlab.misbehave import Misbehaviour, Rule
 from firerunner.fakes.gitlab.model import Hook, Job, Manager, Pipeline, Project, Runner
 from firerunner.fakes.gitlab.pipelines import start_pipeline
+from firerunner.fakes.gitlab.repository import Submodule
 from firerunner.fakes.gitlab.settings import Behaviour
 from firerunner.fakes.gitlab.webhooks import WebHooks, signing_key
 from firerunner.fakes.gitlab.world import World
@@ -33,7 +35,8 @@ class FakeGitLab:
     """`async with FakeGitLab(tmp_path) as gitlab:` listens on loopback until the block ends.
 
     `url` is where it listens; `external_url` is what it calls itself in every URL that it gives out, whatever
-    the `Host` of a request. Everything but repositories and artifacts is in memory;
+    the `Host` of a request; with a path in it the instance is there and nowhere else. With a `certificate` it
+    speaks TLS. Everything but repositories and artifacts is in memory;
     those of an earlier run in the same folder are removed.
     """
 
@@ -47,11 +50,13 @@ class FakeGitLab:
         external_url: str | None = None,
         behaviour: Behaviour | None = None,
         control: bool = False,
+        certificate: Certificate | None = None,
     ) -> None:
         self.world = World(data_dir, clock, behaviour or Behaviour())
         self.hooks = WebHooks(self.world)
         self.api_token = self.world.new_api_token()
         self._host, self._port, self._external_url = host, port, external_url
+        self._certificate = certificate
         routes = ControlApi(self).routes() if control else []
         self._misbehaviour = Misbehaviour(build_app(self.world, routes))
         self._book = CallBook(self._misbehaviour, clock, self.world.changes)
@@ -59,12 +64,15 @@ class FakeGitLab:
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        for leftover in ("repositories", "artifacts"):
+        for leftover in ("repositories", "artifacts", "lfs"):
             await asyncio.to_thread(shutil.rmtree, self.world.data_dir / leftover, ignore_errors=True)
-        self._listener = Listener(self._book, self._host, self._port)
-        self.url = f"http://{self._host}:{self._listener.port}"
-        external = (self._external_url or self.url).rstrip("/")
-        self.world.external_url = external.replace(":PORT", f":{self._listener.port}")
+        self._listener = Listener(self._book, self._host, self._port, self._certificate)
+        scheme = "https" if self._certificate else "http"
+        here = f"[{self._host}]" if ":" in self._host else self._host
+        own = f"{scheme}://{here}:{self._listener.port}"
+        external = (self._external_url or own).rstrip("/").replace(":PORT", f":{self._listener.port}")
+        self.world.external_url = external
+        self.url = own + urlsplit(external).path
         await self._listener.start()
         return self
 
@@ -94,7 +102,7 @@ class FakeGitLab:
     async def add_project(
         self,
         path: str,
-        files: Mapping[str, str | bytes] | Path,
+        files: Mapping[str, str | bytes | Submodule] | Path,
         *,
         branch: str = "main",
         private: bool = True,
@@ -120,7 +128,7 @@ class FakeGitLab:
     async def commit(
         self,
         project: Project,
-        files: Mapping[str, str | bytes] | Path,
+        files: Mapping[str, str | bytes | Submodule] | Path,
         *,
         branch: str | None = None,
         message: str = "Change the files",
@@ -184,6 +192,14 @@ class FakeGitLab:
         )
         self.world.hooks[hook.id] = hook
         return hook
+
+    def allow_job_tokens(self, project: Project, of: Project) -> None:
+        """Let jobs of another project fetch this one, as on the job token allowlist."""
+        project.job_token_allowlist.add(of.id)
+
+    def add_lfs_object(self, content: bytes) -> str:
+        """Keep an object of Git LFS; returns the pointer, which is what is committed in its place."""
+        return lfs_api.keep(self.world, content)
 
     # What happens
 
