@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
 from firerunner.app import image_store
 from firerunner.errors import FireRunnerError, TokenRefused
+from firerunner.findings import Finding, Level
 from firerunner.gitlab import RunnersClient, new_http
 from firerunner.images import RunnerKind, missing_tools
 from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.settings import GitLabSettings, Settings
-
-
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"  # as it should be
-    WARN = "warn"  # it works, but not as well as it could
-    FAIL = "fail"  # it will not work
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: Level
-    subject: str
-    what: str
-    remedy: str = ""
 
 
 async def examine_computer(driver: QemuDriver) -> list[Finding]:

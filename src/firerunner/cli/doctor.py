@@ -10,7 +10,8 @@ from pathlib import Path
 import typer
 
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table
-from firerunner.doctor import Finding, Level, examine_computer, examine_settings
+from firerunner.doctor import examine_computer, examine_settings
+from firerunner.findings import Finding, Level
 from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.settings import Settings, load_settings
 

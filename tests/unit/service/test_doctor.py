@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from firerunner.doctor import Finding, Level, examine_settings
+from firerunner.doctor import examine_settings
 from firerunner.fakes.gitlab import FakeGitLab
+from firerunner.findings import Finding, Level
 from firerunner.machines.qemu import QemuDriver
 from firerunner.settings import Settings, load_settings
 
