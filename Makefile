@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
 
-APT_PACKAGES := curl e2fsprogs git jq lz4 mmdebstrap python3-venv \
-	qemu-system-x86 shellcheck socat uidmap unzip zip
+APT_PACKAGES := apache2-utils busybox-static curl docker-registry e2fsprogs git git-lfs jq lz4 mmdebstrap python3-venv \
+	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
 .PHONY: help demo test unit lint bench docs reference lock clean system
 

@@ -1,4 +1,4 @@
-"""`firerunner image`: build, list, inspect and prune images."""
+"""`firerunner image`: build, list, inspect, push, pull and prune images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from firerunner.app import image_store, images_in_use
 from firerunner.building import build
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json, print_table, reported
+from firerunner.errors import ImageError
 from firerunner.images import Store
 from firerunner.images.declaration import (
     EXAMPLE,
@@ -20,15 +21,21 @@ from firerunner.images.declaration import (
     read_declaration,
     recipe_of,
 )
+from firerunner.images.exchange import Way, pull, push
 from firerunner.images.runner_binary import DEFAULT_VERSION
 from firerunner.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Build, list, inspect and prune images.")
+app = typer.Typer(no_args_is_help=True, help="Build, list, inspect, push, pull and prune images.")
 
 StorePath = Annotated[
     Path | None,
     typer.Option("--store", help="The image store's directory. Default: as the configuration says."),
 ]
+
+Username = Annotated[str | None, typer.Option(help="Default: what `skopeo login` has stored.")]
+PasswordFile = Annotated[Path | None, typer.Option(help="A file that holds the password.")]
+CaFile = Annotated[Path | None, typer.Option(help="PEM bundle of the registry's own authority.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Accept plain HTTP and every certificate.")]
 
 
 def _store(store: Path | None, config: Path) -> Store:
@@ -178,3 +185,55 @@ def prune(store: StorePath = None, config: ConfigPath = DEFAULT_CONFIG) -> None:
     in_use = set() if store else asyncio.run(images_in_use(load_settings(config)))
     pruned = asyncio.run(_store(store, config).prune(in_use))
     out.print(f"{len(pruned)} image(s) removed.")
+
+
+@app.command("push")
+def push_command(
+    target: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY[:TAG]")],
+    image: Annotated[str, typer.Option("--image", "-i", help="Name or digest.")] = "default",
+    username: Username = None,
+    password_file: PasswordFile = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
+    store: StorePath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Push an image to a container registry; prints the digest by which it can be pulled.
+
+    Example: firerunner image push registry.example.com/ci/firerunner:default --image default
+    """
+    way = _way(username, password_file, ca_file, insecure=insecure)
+    with reported() as progress:
+        pushed = asyncio.run(push(_store(store, config), image, target, way, progress=progress))
+    out.print(pushed, soft_wrap=True)
+
+
+@app.command("pull")
+def pull_command(
+    source: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY[:TAG] or …@sha256:DIGEST")],
+    name: Annotated[str | None, typer.Option("--name", "-n", help="What pools call it here.")] = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
+    store: StorePath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Pull an image that was pushed by `image push`, and check every file of it.
+
+    Example: firerunner image pull registry.example.com/ci/firerunner@sha256:…
+    """
+    way = _way(username, password_file, ca_file, insecure=insecure)
+    with reported() as progress:
+        image = asyncio.run(pull(_store(store, config), source, way, name=name, progress=progress))
+    out.print(f"image {image.manifest.name} = {image.manifest.digest[:12]}")
+
+
+def _way(username: str | None, password_file: Path | None, ca_file: Path | None, *, insecure: bool) -> Way:
+    if (username is None) != (password_file is None):
+        raise ImageError("--username and --password-file go together", remedy="Give both or neither")
+    try:
+        password = password_file.read_text().rstrip("\r\n") if password_file else None
+    except OSError as error:
+        raise ImageError(f"{password_file} cannot be read: {error.strerror}", remedy="See --help") from error
+    return Way(username, password, ca_file, insecure)
