@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from firerunner.machines.spec import Destination
 from tests.contract.gate import serving
 from tests.contract.kits import QemuKit
 from tests.contract.lab import qemu_kit, test_guest
-
-from firerunner.machines.spec import Destination
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vm]
 

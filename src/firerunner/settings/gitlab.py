@@ -106,4 +106,5 @@ class GitLabSettings(WithSecrets):
         """GitLab as an egress destination of a pool."""
         guest, ours = urlsplit(self.guest_url), urlsplit(self.url)
         host, port = guest.hostname or "", guest.port or _DEFAULT_PORTS[guest.scheme]
-        return Destination(host, port, None if host == ours.hostname else ours.hostname)
+        there = ours.hostname or ""
+        return Destination(host, port, None if host == there else f"[{there}]" if ":" in there else there)

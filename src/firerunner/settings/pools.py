@@ -163,6 +163,6 @@ class PoolSettings(WithSecrets):
         """The egress list with the word `gitlab` replaced by the real destination, and the proxy."""
         named = [gitlab if isinstance(item, str) else item for item in self.egress]
         proxy = self.proxy.destination
-        if proxy is not None and proxy not in named:
+        if proxy is not None and (proxy.host, proxy.port) not in {(item.host, item.port) for item in named}:
             named.append(proxy)
         return tuple(named)

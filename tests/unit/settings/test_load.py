@@ -35,6 +35,12 @@ def test_a_good_file_gives_typed_settings(tmp_path: Path) -> None:
     )
 
 
+def test_a_gitlab_at_an_ipv6_address_is_a_destination_by_name(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, GOOD.replace("127.0.0.1", "[::1]")))
+
+    assert settings.gitlab[0].destination == Destination("gitlab.test", 8929, connect_to="[::1]")
+
+
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
     settings = load_settings(written(tmp_path, GOOD))
 

@@ -98,6 +98,7 @@ read_job() {
         "job_id=\(.id) timeout_s=\(.runner_info.timeout // 3600) depth=\(.git_info.depth // 0)",
         "sha=\(.git_info.sha | @sh) repo_url=\(.git_info.repo_url | @sh)",
         "token_json=\(.token | tojson | @sh) git_strategy=\($v.GIT_STRATEGY // "fetch" | @sh)",
+        "submodules=\($v.GIT_SUBMODULE_STRATEGY // "none" | @sh)",
         "project_path=\($v.CI_PROJECT_PATH // .job_info.project_full_path // "project" | @sh)",
         (.git_info.refspecs // [] | .[] | item("refspecs")),
         (.variables[] | select(.key | test("^[A-Za-z_][A-Za-z0-9_]*$")) | if .file
@@ -145,6 +146,10 @@ get_sources() {
     git fetch "${options[@]}" origin "${refspecs[@]}" || return
     git checkout --force --quiet "$sha" || return
     echo "Checking out ${sha:0:8} as detached HEAD..."
+    case $submodules in
+        normal) git -c credential.helper="$work/credentials" submodule update --quiet --init ;;
+        recursive) git -c credential.helper="$work/credentials" submodule update --quiet --init --recursive ;;
+    esac
 }
 
 download_artifacts() {
