@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import tempfile
 from pathlib import Path
 
 import typer
 
-from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table
+from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_findings
 from firerunner.doctor import examine_computer, examine_settings
 from firerunner.findings import Finding, Level
 from firerunner.machines.qemu.driver import QemuDriver
@@ -25,14 +24,7 @@ def doctor(config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """
     settings = load_settings(config) if config.exists() or config != DEFAULT_CONFIG else None
     findings = asyncio.run(_examine(settings))
-    if as_json:
-        print_json([dataclasses.asdict(finding) for finding in findings])
-    else:
-        print_table(
-            "findings",
-            ("", "what", "found", "remedy"),
-            [(finding.level, finding.subject, finding.what, finding.remedy) for finding in findings],
-        )
+    print_findings(findings, as_json=as_json)
     if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from firerunner.cli.gitlab_options import (
     default_hook_owner,
     levels,
+    optional_token,
     owner_of,
     pairs,
     token_of,
@@ -18,12 +20,15 @@ from firerunner.cli.gitlab_options import (
     yes_or_no,
 )
 from firerunner.cli.gitlab_setup import Manner, show_and_do
-from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json
+from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_findings
+from firerunner.findings import Finding, Level
 from firerunner.gitlab import Scope, ScopeKind
-from firerunner.settings import load_settings
+from firerunner.settings import GitLabSettings, PoolSettings, Settings, load_settings
+from firerunner.setup.booting import check_guests
+from firerunner.setup.checking import Request, check_gitlab
 from firerunner.setup.looking import make_plan
 from firerunner.setup.reaching import rest_client
-from firerunner.setup.wishes import Options, chosen_gitlab, hook_wish, runner_wishes
+from firerunner.setup.wishes import Options, chosen_gitlab, chosen_pools, hook_wish, runner_wishes
 
 app = typer.Typer(no_args_is_help=True, help="Set up runners and webhooks in GitLab, and check them.")
 
@@ -126,3 +131,72 @@ def setup(
             await show_and_do(rest, steps, hook, Manner(dry_run, yes, as_json))
 
     asyncio.run(run())
+
+
+@app.command()
+def check(
+    pool: Annotated[
+        list[str] | None, typer.Option(help="Only this pool; may be repeated. [default: all]")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option(help="Look at the hook of this project; may be repeated.")
+    ] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Likewise a group.")] = None,
+    webhook_url: Annotated[
+        str | None, typer.Option(help="The hook's address. [default: any that ends in /webhook]")
+    ] = None,
+    send_test: Annotated[
+        bool, typer.Option("--send-test", help="Have GitLab send its own test of each hook.")
+    ] = False,
+    from_guest: Annotated[
+        bool, typer.Option("--from-guest", help="Boot each pool's image and reach GitLab from inside.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    gitlab: GitLabName = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Look whether GitLab, runners, webhooks and clocks are as FireRunner needs them; name each remedy.
+
+    Runners and hooks are looked at with the configuration's `api_token`, --token-file or GITLAB_TOKEN.
+    Exit status 1 if something will not work.
+
+    Example: firerunner gitlab check --send-test
+    """
+    settings = load_settings(config)
+    gitlabs = [chosen_gitlab(settings, gitlab)] if gitlab or len(settings.gitlab) == 1 else settings.gitlab
+    request = Request(
+        token=optional_token(token_file),
+        hook_owners=(
+            *(("project", path) for path in project or ()),
+            *(("group", path) for path in group or ()),
+        ),
+        webhook_url=webhook_url,
+        send_test=send_test,
+    )
+    pools = [pool for one in gitlabs for pool in chosen_pools(settings, one, ())]
+    unknown = set(pool or ()) - {known.name for known in pools}
+    if unknown:
+        raise typer.BadParameter(f"--pool: there is no pool {min(unknown)!r} with a runner of its own")
+    wanted = [known for known in pools if not pool or known.name in pool]
+    findings = asyncio.run(_check(settings, gitlabs, wanted, request, from_guest=from_guest))
+    print_findings(findings, as_json=as_json)
+    if any(finding.level is Level.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _check(
+    settings: Settings,
+    gitlabs: Sequence[GitLabSettings],
+    pools: Sequence[PoolSettings],
+    request: Request,
+    *,
+    from_guest: bool,
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for one in gitlabs:
+        theirs = [pool for pool in pools if settings.gitlab_of(pool) is one]
+        findings += await check_gitlab(settings, one, theirs, request)
+    if from_guest:
+        findings += await check_guests(settings, pools)
+    return findings

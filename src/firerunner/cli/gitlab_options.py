@@ -40,16 +40,24 @@ def default_hook_owner(owner: tuple[ScopeKind, str]) -> list[tuple[ScopeKind, st
     return [owner]
 
 
-def token_of(file: Path | None, url: str) -> str:
-    """Never from the command line, where every user of the computer can read it."""
+def optional_token(file: Path | None) -> str | None:
+    """From the file or GITLAB_TOKEN; never from the command line, where every user can read it."""
     token = read_secret(file) if file is not None else os.environ.get("GITLAB_TOKEN")
-    if not token and file is None and sys.stdin.isatty():
-        token = str(typer.prompt(f"Token for {url} (scope api)", hide_input=True, err=True))
+    if file is not None and not token:
+        raise SettingsError(f"there is no token in {file}", remedy="Name another file with --token-file")
+    return token.strip() if token else None
+
+
+def token_of(file: Path | None, url: str) -> str:
+    """The same, or asked for."""
+    token = optional_token(file)
+    if token is None and sys.stdin.isatty():
+        token = str(typer.prompt(f"Token for {url} (scope api)", hide_input=True, err=True)).strip()
     if not token:
         raise SettingsError(
             f"a token for {url} is needed", remedy="Name a file with --token-file, or set GITLAB_TOKEN"
         )
-    return token.strip()
+    return token
 
 
 def pairs(option: str, values: list[str] | None, default: str | None = None) -> list[tuple[str, str]]:

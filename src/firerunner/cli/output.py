@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from firerunner.findings import Finding
 from firerunner.images import Progress as Report
 
 PLAIN_WIDTH = 160
@@ -49,6 +51,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     out.print(table)
+
+
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """What a look has found, with the remedies."""
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+        return
+    print_table(
+        "findings",
+        ("", "what", "found", "remedy"),
+        [(finding.level, finding.subject, finding.what, finding.remedy) for finding in findings],
+    )
 
 
 @contextmanager
