@@ -107,6 +107,15 @@ class RestClient:
         """True if it was there."""
         return await self._calls.delete(f"/runners/{runner_id}")
 
+    async def delete_own_runner(self, runner_token: str) -> bool:
+        """Delete a runner by its own token, which takes no scope; False if GitLab does not know the token."""
+        try:
+            return await self._calls.delete("/runners", token=runner_token)
+        except CallRefused as error:
+            if error.status == 403:
+                return False
+            raise
+
     async def reset_runner_token(self, runner_id: int) -> str:
         """A new token; the old one is worth nothing from now on."""
         where = f"/runners/{runner_id}/reset_authentication_token"

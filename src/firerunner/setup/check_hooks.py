@@ -36,7 +36,10 @@ async def check_hooks(
         what = f"hooks cannot be looked at ({error.status})"
         return [
             Finding(
-                Level.SKIP, subject, what, "It takes a token with scope `api` of a Maintainer (group: Owner)"
+                Level.SKIP,
+                subject,
+                what,
+                "It takes a token with `read_api` or `api` of a Maintainer (group: Owner)",
             )
         ]
     except FireRunnerError as error:

@@ -159,7 +159,7 @@ async def check_token(subject: str, rest: RestClient, *, has_templates: bool) ->
                 Level.FAIL,
                 subject,
                 f"sized tags need more than the API token may: {', '.join(lacking)}",
-                "Make one with scope `api`, or read_api, create_runner and manage_runner",
+                "Make one with scope `api`, or `read_api` and `create_runner`",
             )
         )
     if token.expires_at:
@@ -196,7 +196,7 @@ def lacking_scopes(scopes: Iterable[str]) -> list[str]:
     has = set(scopes)
     if "api" in has:
         return []
-    return sorted({"read_api", "create_runner", "manage_runner"} - has)
+    return sorted({"read_api", "create_runner"} - has)
 
 
 async def _first_api(http: httpx.AsyncClient, urls: list[str]) -> str | None:

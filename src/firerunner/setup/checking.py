@@ -15,8 +15,6 @@ from firerunner.setup.check_reach import check_reach, check_token
 from firerunner.setup.check_runners import check_runner, check_runner_token
 from firerunner.setup.reaching import rest_client
 
-_WANTS_API = "not looked at: it takes the gitlab's api_token, or --token-file"
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -48,7 +46,8 @@ async def check_gitlab(
             templates = [pool for pool in settings.pools if pool.sized and settings.gitlab_of(pool) is gitlab]
             findings += await check_token(subject, rest, has_templates=bool(templates))
         else:
-            findings.append(Finding(Level.SKIP, subject, f"version, runners, hooks: {_WANTS_API}"))
+            what = "its version, runner settings and hooks are not looked at without an API token"
+            findings.append(Finding(Level.SKIP, subject, what, "Give `api_token_file`, or --token-file"))
         seen: set[Scope] = set()
         for pool in pools:
             found, scopes = await _pool(pool, RunnersClient(gitlab.url, http), rest)
