@@ -39,7 +39,7 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
 docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 reference: $(VENV)/.ready ## Write docs/settings.md out of the code
 	$(BIN)/python -m firerunner.settings.reference > docs/settings.md

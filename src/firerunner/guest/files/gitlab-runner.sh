@@ -37,11 +37,12 @@ red() { printf '\033[31;1m%s\033[0;m\n' "$*"; }
 flag() { : > "$work/$1"; }
 flagged() { [ -e "$work/$1" ]; }
 
-read_config() { # the string values of config.toml, whose form we know: the gate wrote it
-    local line
+read_config() { # strings, and the list `environment`, of a config.toml whose form we know: the gate wrote it
+    local line variable='^ +"([A-Za-z_][A-Za-z0-9_]*=.*)",$'
     declare -gA config=()
     while IFS= read -r line; do
         [[ ! $line =~ ^\ *([a-z_]+)\ *=\ *\"(.*)\"\ *$ ]] || config[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+        [[ ! $line =~ $variable ]] || export "${BASH_REMATCH[1]?}"
     done < "$1"
 }
 
