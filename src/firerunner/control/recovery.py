@@ -6,12 +6,14 @@ from firerunner.control.asking import fail_machine, take_answer
 from firerunner.control.context import Context
 from firerunner.errors import MachineError
 from firerunner.ledger import MachineRecord, MachineState
+from firerunner.planning.sized import SIZED
 
 
 async def recover(ctx: Context) -> None:
     """Bring the ledger to a state from which the loop can go on. Running machines are adopted."""
     for entry in await ctx.ledger.unfinished():
-        await ctx.ledger.done(entry.seq, "unknown: the controller ended in between")
+        if entry.subject_kind != SIZED:  # sizing settles its own: it can look for what is left
+            await ctx.ledger.done(entry.seq, "unknown: the controller ended in between")
     for machine_id, raw in await ctx.ledger.unread_answers():
         ctx.log.warning("an answer of GitLab was kept but not yet read", machine=machine_id)
         await take_answer(ctx, machine_id, raw)

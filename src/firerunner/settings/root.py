@@ -164,6 +164,14 @@ class Settings(BaseSettings):
             if pool.sized is None
         }
 
+    def templates(self) -> list[PoolSettings]:
+        """The pools that are templates for sized tags; each says which GitLab."""
+        return [
+            pool.model_copy(update={"gitlab": self.gitlab_of(pool).name})
+            for pool in self.pools
+            if pool.sized is not None
+        ]
+
     @classmethod
     def schema_for_editors(cls) -> dict[str, Any]:
         """A JSON Schema of the configuration file."""

@@ -42,13 +42,14 @@ async def check_gitlab(
         http = await stack.enter_async_context(new_http(ca_file=gitlab.ca_file, proxy=proxy))
         rest = await stack.enter_async_context(rest_client(settings, gitlab, token)) if token else None
         subject = f"gitlab {gitlab.name}"
+        templates = [pool for pool in settings.templates() if pool.gitlab == gitlab.name]
         if rest is not None:
-            templates = [pool for pool in settings.pools if pool.sized and settings.gitlab_of(pool) is gitlab]
             findings += await check_token(subject, rest, has_templates=bool(templates))
         else:
             what = "its version, runner settings and hooks are not looked at without an API token"
             findings.append(Finding(Level.SKIP, subject, what, "Give `api_token_file`, or --token-file"))
-        seen: set[Scope] = set()
+        listed = {project for pool in templates if pool.sized for project in pool.sized.projects}
+        seen = {Scope("project", project_id) for project_id in listed}
         for pool in pools:
             found, scopes = await _pool(pool, RunnersClient(gitlab.url, http), rest)
             findings += found

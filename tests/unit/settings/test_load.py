@@ -122,3 +122,13 @@ def test_a_secret_that_nobody_writes_may_not_be_missing(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match=r"api_token_file: cannot read"):
         load_settings(path, missing_secrets="placeholder")
+
+
+def test_templates_say_which_gitlab_and_ask_for_nothing_themselves(tmp_path: Path) -> None:
+    text = GOOD.replace("clone_url:", "api_token: glpat-x, clone_url:")
+    settings = load_settings(
+        written(tmp_path, text + "  - {name: sized, image: demo, sized: {max_vcpu: 4}}\n")
+    )
+
+    assert [(pool.name, pool.gitlab) for pool in settings.templates()] == [("sized", "gitlab")]
+    assert list(settings.asking_pools()) == ["small"]
