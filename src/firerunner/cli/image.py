@@ -78,7 +78,7 @@ def build_command(
 
     Options add to what --file says, or replace it. An unchanged recipe is not built again.
 
-    Examples:
+    Example:
 
       firerunner image build --runner-binary ./gitlab-runner-linux-amd64
 
