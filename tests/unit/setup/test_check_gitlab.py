@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from firerunner.fakes.gitlab import FakeGitLab
@@ -15,8 +16,9 @@ from firerunner.fakes.gitlab.listener import Certificate
 from firerunner.findings import Finding, Level
 from firerunner.gitlab import RestClient
 from firerunner.serving import served
-from firerunner.settings import load_settings
+from firerunner.settings import ListenSettings, load_settings
 from firerunner.setup import checking
+from firerunner.setup.check_hooks import counter_of
 from firerunner.setup.checking import check_gitlab
 from firerunner.setup.wishes import Options, chosen_gitlab, chosen_pools
 from tests.certificates import authority
@@ -119,6 +121,71 @@ async def test_the_command_prints_findings_and_exits_with_1(stage: Stage) -> Non
     assert ran.status == 1
     assert {"level": "fail", "subject": "pool small"}.items() <= findings[-2].items()
     assert "glrt-deleted" not in ran.out + ran.err
+
+
+async def sent(stage: Stage, heard: list[float | None], monkeypatch: pytest.MonkeyPatch) -> Finding:
+    """What is found when GitLab's test is sent; `heard` is the service's count of hooks before and after."""
+
+    async def count() -> float | None:
+        return heard.pop(0)
+
+    monkeypatch.setattr(checking, "counter_of", lambda settings: count)
+    await stage.set_up(Options(webhook_url=HOOK_URL), hooks=[stage.scope])
+    return (await check(stage, token=stage.gitlab.api_token, send_test=True))[-1]
+
+
+SENT = {"status": 201, "body": '{"message":"201 Created"}'}
+
+
+@pytest.mark.parametrize(
+    ("answer", "heard", "level", "word"),
+    [
+        (SENT, [4.0, 5.0], "ok", "has arrived"),
+        (SENT, [None, None], "ok", "cannot be seen from here"),
+        (SENT, [4.0, 4.0], "fail", "leads elsewhere"),
+        (
+            {"status": 422, "body": '{"message":"hook refused: secret token wrong"}'},
+            [4.0],
+            "fail",
+            "token wrong",
+        ),
+        (
+            {"status": 422, "body": '{"message":"Ensure the project has CI jobs."}'},
+            [4.0],
+            "skip",
+            "no job yet",
+        ),
+    ],
+)
+async def test_gitlabs_own_test_is_sent_and_has_to_arrive_here(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    heard: list[float | None],
+    level: str,
+    word: str,
+) -> None:
+    stage.gitlab.misbehave(".*/hooks/501/test/job_events", method="POST", **answer)
+
+    finding = await sent(stage, list(heard), monkeypatch)
+
+    assert (finding.level, word in finding.what) == (level, True)
+
+
+async def test_the_services_hooks_are_counted_by_its_metrics(stage: Stage) -> None:
+    text = (
+        'firerunner_hooks_total{outcome="woke"} 3.0\nfirerunner_hooks_total{outcome="ignored"} 2.0\nother 7\n'
+    )
+
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(text)(scope, receive, send)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        async with served(metrics, listener):
+            settings = stage.settings().with_sections({"listen": ListenSettings(web=address)})
+            assert await counter_of(settings)() == 5.0
+    assert await counter_of(settings)() is None
 
 
 async def test_a_private_authority_under_a_sub_path(tmp_path: Path) -> None:

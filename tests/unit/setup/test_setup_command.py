@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
+import pty
+import sys
 
 import pytest
 
-from .setup_given import HOOK_URL, Stage
+from .setup_given import HOOK_URL, PATIENCE_S, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +100,42 @@ async def test_what_cannot_be_meant_is_refused(
     assert ran.status in {1, 2}
     assert said in " ".join(ran.err.replace("│", "").split())
     assert stage.gitlab.world.runners == {}
+
+
+async def test_at_a_terminal_it_asks_for_the_token_without_echo_and_for_consent(stage: Stage) -> None:
+    stage.write()
+    terminal, inside = pty.openpty()
+    os.set_blocking(terminal, False)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "firerunner", "gitlab", *PROJECT, "--config", str(stage.config),
+        stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+        env={"PATH": "/usr/bin:/bin", "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(inside)
+    shown = ""
+
+    async def until(word: str) -> None:
+        nonlocal shown
+        async with asyncio.timeout(PATIENCE_S):
+            while word not in shown:
+                await asyncio.sleep(0.02)
+                with contextlib.suppress(BlockingIOError):
+                    shown += os.read(terminal, 65_536).decode()
+
+    try:
+        await until("Token for")
+        os.write(terminal, f"{stage.gitlab.api_token}\n".encode())
+        await until("[y/N]")
+        assert stage.gitlab.world.runners == {}
+        os.write(terminal, b"y\n")
+        await until("Check it with")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(terminal)
+
+    assert stage.gitlab.api_token not in shown
+    assert len(stage.gitlab.world.runners) == 1
