@@ -10,6 +10,7 @@ from firerunner.ledger.records import (
     MachineRecord,
     NewJob,
     Pruned,
+    SizedRunner,
 )
 from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
 
@@ -27,4 +28,5 @@ __all__ = [
     "MachineState",
     "NewJob",
     "Pruned",
+    "SizedRunner",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Unpack
 
-from firerunner.ledger import jobs, journal, lease, machines, pruning, secrets
+from firerunner.ledger import jobs, journal, lease, machines, pruning, secrets, sized
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import (
@@ -18,6 +18,7 @@ from firerunner.ledger.records import (
     MachineRecord,
     NewJob,
     Pruned,
+    SizedRunner,
 )
 from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
 from firerunner.ledger.transaction import Transaction
@@ -258,12 +259,61 @@ class Ledger:
 
     async def rekey(self) -> int:
         """Re-encrypt every secret with the keyring's first key; how many there were."""
-        total = 0
+        total = await self._write(lambda tx: sized.rekey(tx, self._keys))
         place: secrets.Place | None = secrets.START
         while place is not None:
             count, place = await self._write(partial(secrets.rekey, keys=self._keys, place=place))
             total += count
         return total
+
+    # Runners of sized tags
+
+    async def sized_runners(self) -> list[SizedRunner]:
+        """Oldest first, with their tokens in clear."""
+        return await self._read(lambda tx: sized.select(tx, self._keys))
+
+    async def add_sized_runner(
+        self,
+        *,
+        pool: str,
+        gitlab: str,
+        template: str,
+        tag: str,
+        project_id: int | None,
+        vcpu: int,
+        memory_mib: int,
+        runner_id: int,
+        token: str,
+    ) -> SizedRunner:
+        """Write a runner down that was made in GitLab. `StaleWrite` if its pool has one."""
+        now = self._access.clock()
+        runner = SizedRunner(
+            pool=pool,
+            gitlab=gitlab,
+            template=template,
+            tag=tag,
+            project_id=project_id,
+            vcpu=vcpu,
+            memory_mib=memory_mib,
+            runner_id=runner_id,
+            token=token,
+            created_at=now,
+            used_at=now,
+        )
+        encrypted = self._keys.encrypt(token.encode())
+        return await self._write(lambda tx: sized.add(tx, runner, encrypted))
+
+    async def touch_sized_runner(self, pool: str) -> None:
+        """It has a job, or was asked for."""
+        await self._write(lambda tx: sized.touch(tx, pool))
+
+    async def begin_remove_sized_runner(self, pool: str, *, reason: str) -> None:
+        """From now on it takes no more jobs."""
+        await self._write(lambda tx: sized.begin_remove(tx, pool, reason))
+
+    async def remove_sized_runner(self, pool: str) -> None:
+        """It is gone from GitLab."""
+        await self._write(lambda tx: sized.remove(tx, pool))
 
     # Journal
 

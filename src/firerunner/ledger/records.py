@@ -118,6 +118,29 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SizedRunner:
+    """A runner that was made in GitLab for one sized tag, and the pool that asks with its token."""
+
+    pool: str
+    gitlab: str
+    template: str
+    """The pool that is its template."""
+    tag: str
+    project_id: int | None
+    """The project whose runner it is; None for one of a group or of the whole instance."""
+    vcpu: int
+    memory_mib: int
+    runner_id: int
+    """GitLab's id of the runner."""
+    token: str = field(repr=False)
+    created_at: float
+    used_at: float
+    """When it last was seen to have a job."""
+    removing: bool = False
+    """It takes no more jobs, and is deleted in GitLab when its last machine is gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One thing that happened. Rows are only added, and pruned by age."""
 

@@ -90,6 +90,23 @@ jobs: Final = sa.Table(
     sa.UniqueConstraint("gitlab", "gitlab_job_id", name="uq_jobs_gitlab"),
 )
 
+sized_runners: Final = sa.Table(
+    "sized_runners",
+    metadata,
+    sa.Column("pool", sa.String(200), primary_key=True),
+    sa.Column("gitlab", sa.String(64), nullable=False),
+    sa.Column("template", sa.String(200), nullable=False),
+    sa.Column("tag", sa.String(200), nullable=False),
+    sa.Column("project_id", sa.BigInteger()),
+    sa.Column("vcpu", sa.Integer(), nullable=False),
+    sa.Column("memory_mib", sa.Integer(), nullable=False),
+    sa.Column("runner_id", sa.BigInteger(), nullable=False),
+    sa.Column("token", sa.LargeBinary(), nullable=False),
+    sa.Column("created_at", sa.Double(), nullable=False),
+    sa.Column("used_at", sa.Double(), nullable=False),
+    sa.Column("removing", sa.Boolean(), nullable=False),
+)
+
 answers: Final = sa.Table(
     "answers",
     metadata,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ledger_given import ANSWER, A, B, job_assigned, machine_in, new_job
 
-from firerunner.errors import KeyMissing
+from firerunner.errors import KeyMissing, StaleWrite
 from firerunner.ledger import Keyring, Ledger, MachineState
 
 CANARIES = (b"canary-job-token", b"canary-ci-secret")
@@ -124,3 +124,41 @@ async def test_a_wrong_key_says_so(ledger: Ledger, url: str, clock) -> None:
         await stranger.unread_answers()
 
     await stranger.aclose()
+
+
+async def test_a_runner_of_a_sized_tag_is_kept_with_its_token_encrypted(ledger: Ledger, url: str) -> None:
+    added = await ledger.add_sized_runner(
+        pool="sized-2cpu-2gb",
+        gitlab="gitlab",
+        template="sized",
+        tag="firecracker-2cpu-2gb",
+        project_id=None,
+        vcpu=2,
+        memory_mib=2048,
+        runner_id=7,
+        token="glrt-canary",
+    )
+    with pytest.raises(StaleWrite):
+        await ledger.add_sized_runner(
+            pool=added.pool,
+            gitlab="gitlab",
+            template="sized",
+            tag=added.tag,
+            project_id=None,
+            vcpu=2,
+            memory_mib=2048,
+            runner_id=8,
+            token="glrt-other",
+        )
+
+    assert await ledger.sized_runners() == [added]
+    assert await ledger.rekey() >= 1
+    await ledger.begin_remove_sized_runner(added.pool, reason="unused")
+    await ledger.begin_remove_sized_runner(added.pool, reason="unused")
+    assert [runner.removing for runner in await ledger.sized_runners()] == [True]
+    await ledger.remove_sized_runner(added.pool)
+    assert await ledger.sized_runners() == []
+    events = [entry.event for entry in await ledger.journal(subject=added.tag)]
+    assert events == ["runner added", "withdrawn", "runner removed"]
+    assert "glrt-canary" not in repr(added)
+    assert b"glrt-canary" not in Path(url.removeprefix("sqlite:///")).read_bytes()
