@@ -16,17 +16,18 @@ from firerunner.briefing import Briefing
 from firerunner.connecting import Connections
 from firerunner.control import Context, Controller, KnownPools, Stop
 from firerunner.control.lock import only_controller
+from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, SettingsError
 from firerunner.gate import create_gate
 from firerunner.images import Store
-from firerunner.intake import Door
+from firerunner.intake import Door, Hook
 from firerunner.ledger import Keyring, Ledger
 from firerunner.listening import listen
 from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.readiness import readiness
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, served
-from firerunner.settings import Settings
+from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
 from firerunner.web import create_web
 
@@ -55,6 +56,7 @@ class _Service:
         self._counters = Counters()
         self._reloader = Reloader(config, settings, self._apply, self._log)
         self._connections = Connections(stack, self._counters.count_gitlab)
+        self._sized: dict[str, PoolSettings] = {}
 
     async def run(self) -> None:
         settings, counters = self._reloader.settings, self._counters
@@ -89,14 +91,28 @@ class _Service:
             count=counters.count_gate,
         )
         context.wake_gate, context.heard_at = gate.wake, gate.heard_at
-        self._door = Door(controller.wake, lambda outcome: counters.hooks.labels(outcome).inc())
+        sizing = Sizing(
+            ours,
+            self._connections.rest,
+            self._templates,
+            self._set_sized_pools,
+            time.time,
+            self._log,
+        )
+        await sizing.restore()
+
+        def wake(hook: Hook) -> None:
+            controller.wake(hook)
+            sizing.on_hook(hook)
+
+        self._door = Door(wake, lambda outcome: counters.hooks.labels(outcome).inc())
         self._door.configure(settings.webhook, settings.gitlab)
-        web = create_web(self._door.endpoint, lambda: readiness(controller, ledger), counters)
+        web = create_web(self._door.endpoint, lambda: readiness(controller, sizing, ledger), counters)
         await self._stack.enter_async_context(served(gate, gate_socket))
         self._web = await self._stack.enter_async_context(
             served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
         )
-        for work in (self._keep_lease(ledger, holder), self._reloader.run()):
+        for work in (self._keep_lease(ledger, holder), self._reloader.run(), sizing.run()):
             self._stack.callback(asyncio.create_task(work).cancel)
         self._listen_to_signals(controller)
         self._log.info(
@@ -114,11 +130,19 @@ class _Service:
             await ledger.resign(holder)
         self._log.info("stopped")
 
+    def _templates(self) -> list[PoolSettings]:
+        return self._reloader.settings.templates()
+
+    def _set_sized_pools(self, pools: list[PoolSettings]) -> None:
+        """The pools of sized tags, which come and go with the jobs that ask for them."""
+        self._sized = {pool.name: pool for pool in pools}
+        self._controller.set_pools(self._reloader.settings.asking_pools() | self._sized)
+
     async def _apply(self, settings: Settings) -> None:
         """Put new settings into force. Raises FireRunnerError before anything has changed."""
         await self._connections.configure(settings)
         self._door.configure(settings.webhook, settings.gitlab)
-        self._controller.set_pools(settings.asking_pools())
+        self._controller.set_pools(settings.asking_pools() | self._sized)
         set_log_level(settings.log.level)
         try:
             self._web.renew_certificate()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firerunner.errors import GitLabError, SettingsError
-from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.gitlab import GitLabCalls, JobClient, RestClient, RunnerClient, RunnersClient, new_http
 from firerunner.settings import GitLabSettings, Settings
 
 _SPARE_CONNECTIONS = 100
@@ -35,6 +35,9 @@ class Connections:
         self._count = count
         self._calls: dict[str, GitLabCalls] = {}
         self._ways: dict[str, _Way] = {}
+        self._tokens: dict[str, str] = {}
+        self._ca_files: dict[str, Path | None] = {}
+        self._rest: dict[str, RestClient] = {}
 
     async def configure(self, settings: Settings) -> None:
         """Reach the GitLabs as these settings say. Raises SettingsError, and then nothing has changed."""
@@ -45,6 +48,12 @@ class Connections:
                 opened[gitlab.name] = way, await self._open(way, gitlab, settings)
         for name, (way, calls) in opened.items():
             self._ways[name], self._calls[name] = way, calls
+            self._rest.pop(name, None)
+        tokens = {each.name: each.api_token.get_secret_value() for each in settings.gitlab if each.api_token}
+        for name in [name for name in self._rest if self._tokens.get(name) != tokens.get(name)]:
+            del self._rest[name]
+        self._tokens = tokens
+        self._ca_files = {each.name: each.ca_file for each in settings.gitlab}
 
     def __call__(self, name: str) -> GitLabCalls:
         """Raises GitLabError for a GitLab that this service has not known since its start."""
@@ -54,6 +63,17 @@ class Connections:
             raise GitLabError(
                 f"gitlab {name!r} is not configured", remedy="Put it back until its last job has ended"
             ) from None
+
+    def rest(self, name: str) -> RestClient:
+        """The REST API of a GitLab, with its `api_token`. Raises GitLabError if there is none."""
+        if name not in self._tokens:
+            raise GitLabError(f"gitlab {name!r} has no api_token", remedy="Give one: sized tags need it")
+        if name not in self._rest:
+            way = self._ways[name]
+            client = RestClient(way.url, self._tokens[name], ca_file=self._ca_files[name], proxy=way.proxy)
+            self._stack.push_async_callback(client.aclose)
+            self._rest[name] = client
+        return self._rest[name]
 
     async def _open(self, way: _Way, gitlab: GitLabSettings, settings: Settings) -> GitLabCalls:
         machines = sum(pool.limit for pool in settings.pools)

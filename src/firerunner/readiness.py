@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from firerunner.control import Controller
+from firerunner.control.sizing import Sizing
 from firerunner.errors import LedgerError
 from firerunner.ledger import Ledger
 from firerunner.web import Readiness
@@ -12,7 +13,7 @@ from firerunner.web import Readiness
 DATABASE_PATIENCE_S = 2.0
 
 
-async def readiness(controller: Controller, ledger: Ledger) -> Readiness:
+async def readiness(controller: Controller, sizing: Sizing, ledger: Ledger) -> Readiness:
     """Ready means: a job that is pending now can be taken. One working host, GitLab and pool are enough;
     what does not work is named all the same."""
     reasons: dict[str, str] = {}
@@ -27,7 +28,7 @@ async def readiness(controller: Controller, ledger: Ledger) -> Readiness:
     for kind, (names, faults) in controller.faults().items():
         reasons |= {f"{kind} {name}": why for name, why in faults.items() if name in names}
         ready = ready and bool(names - set(faults))
-    return Readiness(ready=ready, reasons=reasons, pools=controller.reasons())
+    return Readiness(ready=ready, reasons=reasons, pools=controller.reasons() | sizing.reasons())
 
 
 async def _database(ledger: Ledger) -> str:
