@@ -44,10 +44,12 @@ class Care:
 
     async def look_after(self) -> None:
         """Withdraw what no template wants; once a minute, see what is in use, what works, what is idle."""
-        rows = [row for row in await self._ledger.sized_runners() if not row.removing]
-        for row in rows:
-            if pool_of(row, self._templates()) is None:
+        rows = []
+        for row in await self._ledger.sized_runners():
+            if not row.removing and pool_of(row, self._templates()) is None:
                 await self._withdraw(row, "no template allows this size any more")
+            elif not row.removing:
+                rows.append(row)
         if self._clock() < self._next_at:
             return
         self._next_at = self._clock() + CARE_S
@@ -57,8 +59,8 @@ class Care:
                 await self._ledger.touch_sized_runner(row.pool)
             elif self._clock() - row.used_at > self._unused_s(row):
                 await self._unused(row)
-        for row in rows:
-            await self.works(row, VERIFY_S)
+            else:
+                await self.works(row, VERIFY_S)
 
     async def works(self, row: SizedRunner, every_s: float) -> bool:
         """False if GitLab does not take the runner's token any more; then it is withdrawn.
