@@ -12,7 +12,8 @@ import pytest
 
 from firerunner.building import build
 from firerunner.images import Store
-from firerunner.images.declaration import Declaration, DockerEntry, recipe_of
+from firerunner.images.declaration import Declaration, DockerEntry
+from firerunner.images.declared import recipe_of
 from tests.e2e.lab import lab
 from tests.e2e.registry import busybox_root, docker_archive, program, push, registry
 

@@ -1,21 +1,46 @@
-"""An image is built from Debian's packages, booted once, and kept; an interrupted build leaves nothing."""
+"""An image is built as image.yaml says, booted, kept, and runs a job; an interrupted build leaves nothing.
+
+The runner comes from a release address on loopback: the official one if FIRERUNNER_GITLAB_RUNNER names it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from firerunner.building import build
+from firerunner.cli.main import app
 from firerunner.errors import DigestMismatch
-from firerunner.images import Image, Recipe, RunnerKind, Store, build_image, stand_in_runner
-from firerunner.machines.qemu import QemuDriver
+from firerunner.images import Image, Recipe, Store, build_image, stand_in_runner
+from firerunner.images.declaration import read_declaration
+from firerunner.images.declared import recipe_of
+from tests.e2e.lab import lab
+from tests.e2e.vendor import package_repository, runner_release, web
+from tests.openpgp import Signer, signer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.vm]
+pytestmark = [pytest.mark.anyio, pytest.mark.vm, pytest.mark.timeout(600)]
 
-RECIPE = Recipe("e2e")
+RUNNER = os.environ.get("FIRERUNNER_GITLAB_RUNNER")
+
+CI = """
+stages: [test]
+look:
+  stage: test
+  script:
+    - vendor-tool
+    - hello
+    - stat -c '%U:%G %a' /etc/vendor.conf
+    - cat /etc/made-by-run
+    - echo "$GREETING"
+    - grep -r 'signed-by=/etc/apt/keyrings/' /etc/apt/sources.list
+"""
 
 
 class Steps:
@@ -36,17 +61,42 @@ class Steps:
 
 
 @pytest.fixture
-async def driver(tmp_path: Path) -> AsyncIterator[QemuDriver]:
-    driver = QemuDriver(tmp_path / "state", accelerator="tcg")
-    yield driver
-    for sighting in await driver.list():
-        await driver.destroy(sighting.machine_id)
-    await driver.aclose()
+def vendor() -> Iterator[Signer]:
+    with signer() as made:
+        yield made
 
 
-async def build(store: Store, work: Path, driver: QemuDriver | None, steps: Steps) -> Image:
-    work.mkdir(exist_ok=True)
-    return await build_image(RECIPE, store, await stand_in_runner(work), driver=driver, progress=steps)
+def declared(directory: Path, packages: str, releases: str) -> Path:
+    """An image.yaml with nearly everything in it."""
+    (directory / "vendor.conf").write_text("a=b\n")
+    described = {
+        "name": "e2e",
+        "packages": ["vendor-tool"],
+        "apt": [{"uri": packages, "suite": "./", "key": "vendor.asc"}],
+        "files": [
+            {
+                "source": "vendor.conf",
+                "destination": "/etc/vendor.conf",
+                "mode": "0640",
+                "owner": "builder:tty",
+            }
+        ],
+        "environment": {"GREETING": "hello from $HOME, 'as it is'"},
+        "run": [
+            "useradd builder; apt-get install --yes --quiet hello",
+            'echo "$(vendor-tool), as $(id -un)" > /etc/made-by-run',
+        ],
+        "runner": {"version": "v19.4.0", "releases": releases, "key": "vendor.asc"},
+        "production": RUNNER is not None,
+    }
+    path = directory / "image.yaml"
+    path.write_text(yaml.safe_dump(described))
+    return path
+
+
+async def released(directory: Path, vendor: Signer) -> None:
+    binary = Path(RUNNER) if RUNNER else (await stand_in_runner(directory)).path
+    runner_release(directory / "releases", "v19.4.0", binary, vendor)
 
 
 def commands_naming(path: Path) -> list[str]:
@@ -58,26 +108,33 @@ def commands_naming(path: Path) -> list[str]:
     return [line for line in found if str(path) in line]
 
 
-async def test_an_image_is_built_booted_recorded_and_kept(tmp_path: Path, driver: QemuDriver) -> None:
-    store = Store(tmp_path / "images")
-    first, second = Steps(), Steps()
+async def test_an_image_is_built_booted_recorded_kept_and_used(
+    tmp_path: Path, vendor: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FIRERUNNER_GITLAB_RUNNER", raising=False)
+    (tmp_path / "vendor.asc").write_bytes(vendor.public_key())
+    await released(tmp_path, vendor)
+    package_repository(tmp_path / "packages", vendor)
+    store, steps = Store(tmp_path / "images"), Steps()
+    async with web(tmp_path / "packages") as packages, web(tmp_path / "releases") as releases:
+        file = declared(tmp_path, packages, releases)
+        declaration = read_declaration(file)
+        image = await build(recipe_of(declaration), store, wish=declaration.runner.wish, progress=steps)
+    again = await asyncio.to_thread(image_build, file, tmp_path / "images")
 
-    image = await build(store, tmp_path / "work", driver, first)
-    again = await build(store, tmp_path / "work", driver, second)
-
-    assert image.manifest.runner.kind is RunnerKind.STAND_IN
+    assert image.manifest.production is (RUNNER is not None)
     assert image.manifest.info is not None
     assert image.manifest.info["version"] == image.manifest.runner.version
-    assert image.manifest.info["features"]["cancel_gracefully"] is True
+    assert image.manifest.boot is not None
+    assert image.manifest.boot.seconds > 0
     assert image.files.kernel.read_bytes()[:4] == b"\x7fELF"
-    assert again == image
-    assert [step for step, _ in second.seen] == ["done"]
-    assert list(dict(first.seen)) == [
-        *("packages", "kernel", "initramfs", "root", "digest", "record", "done")
+    assert list(dict(steps.seen)) == [
+        *("runner", "packages", "kernel", "initramfs", "root", "digest", "record", "done")
     ]
-    assert first.fractions == sorted(first.fractions)
+    assert steps.fractions == sorted(steps.fractions)
     assert [manifest.digest for manifest in store.manifests()] == [image.manifest.digest]
-    assert await driver.list() == []
+    assert f"image e2e = {image.manifest.digest[:12]}" in again
+    await used(tmp_path / "images", image)
 
     with image.files.root.open("r+b") as root:
         root.seek(1 << 20)
@@ -86,10 +143,33 @@ async def test_an_image_is_built_booted_recorded_and_kept(tmp_path: Path, driver
         store.resolve("e2e")
 
 
+def image_build(file: Path, store: Path) -> str:
+    """What the command says; nothing is served any more, so it must not need anything."""
+    result = CliRunner().invoke(app, ["image", "build", "--file", str(file), "--store", str(store)])
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result.stdout
+
+
+async def used(store: Path, image: Image) -> None:
+    """A job finds what image.yaml has put in."""
+    async with lab(store, image.manifest.digest, {".gitlab-ci.yml": CI}) as it:
+        job = await it.run("look")
+        trace = it.trace(job)
+    assert job.status == "success", trace
+    assert "the vendor was here\n" in trace
+    assert "Hello, world!" in trace
+    assert "builder:tty 640" in trace
+    assert "the vendor was here, as root" in trace
+    assert "hello from $HOME, 'as it is'" in trace
+    assert "signed-by=/etc/apt/keyrings/firerunner-0.gpg] http://127.0.0.1" in trace
+
+
 @pytest.mark.parametrize("moment", ["fetching linux-image", "extracting archives"])
 async def test_an_interrupted_build_leaves_nothing(tmp_path: Path, moment: str) -> None:
     steps = Steps(moment)
-    task = asyncio.create_task(build(Store(tmp_path / "images"), tmp_path / "work", None, steps))
+    runner = await stand_in_runner(tmp_path)
+    store = Store(tmp_path / "images")
+    task = asyncio.create_task(build_image(Recipe("e2e"), store, runner, progress=steps))
     await steps.reached.wait()
 
     task.cancel()

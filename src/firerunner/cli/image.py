@@ -19,8 +19,8 @@ from firerunner.images.declaration import (
     DockerEntry,
     checked,
     read_declaration,
-    recipe_of,
 )
+from firerunner.images.declared import recipe_of
 from firerunner.images.exchange import Way, pull, push
 from firerunner.images.runner_binary import DEFAULT_VERSION
 from firerunner.settings import load_settings
@@ -54,6 +54,9 @@ def build_command(
     ] = None,
     runner_version: Annotated[
         str | None, typer.Option(help=f"GitLab's release to fetch and verify [{DEFAULT_VERSION}].")
+    ] = None,
+    runner_sha256: Annotated[
+        str | None, typer.Option("--runner-sha256", help="The checksum that the runner must have.")
     ] = None,
     package: Annotated[
         list[str] | None, typer.Option(help="One more Debian package; may be repeated.")
@@ -95,6 +98,8 @@ def build_command(
         changes["name"] = name
     if runner_version is not None:
         runner = runner.model_copy(update={"version": runner_version})
+    if runner_sha256 is not None:
+        runner = runner.model_copy(update={"sha256": runner_sha256})
     if with_docker or helper_image is not None:
         docker = declared.docker or DockerEntry()
         changes["docker"] = docker.model_copy(update={"helper_image": helper_image or docker.helper_image})
@@ -109,8 +114,7 @@ def build_command(
                 recipe_of(declared),
                 _store(store, config),
                 declared.runner.binary,
-                runner_version=declared.runner.version,
-                runner_sha256=declared.runner.sha256,
+                wish=declared.runner.wish,
                 progress=progress,
                 again=again,
             )

@@ -5,7 +5,7 @@ from firerunner.images.manifest import ImageFile, Manifest, RunnerFacts, RunnerK
 from firerunner.images.progress import Progress
 from firerunner.images.recipe import Recipe, RunnerSource
 from firerunner.images.recording import record_info
-from firerunner.images.runner_binary import find_runner, given_runner, stand_in_runner
+from firerunner.images.runner_binary import RunnerWish, find_runner, given_runner, stand_in_runner
 from firerunner.images.store import Image, Store
 from firerunner.images.tools import Tool, missing_tools
 
@@ -18,6 +18,7 @@ __all__ = [
     "RunnerFacts",
     "RunnerKind",
     "RunnerSource",
+    "RunnerWish",
     "Store",
     "Tool",
     "build_image",

@@ -14,6 +14,7 @@ from typing import Final
 
 from firerunner.errors import ImageError
 from firerunner.guest.cloud import cloud_init_files
+from firerunner.guest.environment import environment_files
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.apt import Apt
 from firerunner.images.initramfs import MODULES, initramfs
@@ -176,7 +177,11 @@ class _Build:
             commands=self.recipe.commands,
             modules=modules if self.recipe.wants_modules else None,
             docker=self.recipe.docker,
-            guest_files=cloud_init_files() if self.recipe.cloud_init else {},
+            apt=self.recipe.apt,
+            guest_files={
+                **(cloud_init_files() if self.recipe.cloud_init else {}),
+                **environment_files(self.recipe.environment),
+            },
         )
         lines = 0
 

@@ -1,20 +1,25 @@
-"""`image.yaml`: an image as the operator declares it, checked once, turned into a recipe."""
+"""`image.yaml`: an image as the operator declares it, checked once."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from firerunner.errors import ImageError
 from firerunner.images.manifest import ImageName, Sha256
-from firerunner.images.recipe import ExtraFile, Recipe
-from firerunner.images.runner_binary import DEFAULT_VERSION
+from firerunner.images.runner_binary import DEFAULT_VERSION, RELEASES, RunnerWish
 
 EXAMPLE: Final = """\
 # An image for CI jobs: firerunner image build --file image.yaml
@@ -23,6 +28,7 @@ packages: [build-essential, python3-venv]     # Debian packages
 files:
   - source: pip.conf                          # beside this file
     destination: /etc/pip.conf
+environment: {PIP_NO_INPUT: "1"}              # for every job of the shell executor
 run:                                          # in the new system, as root, at the end
   - useradd --create-home builder
 runner:
@@ -30,11 +36,15 @@ runner:
 # docker: {}                                  # a Docker engine, for the runner's docker executor
 """
 
-_FORBIDDEN: Final = ("/dev", "/proc", "/run", "/sys")
+_EMPTY_AT_BOOT: Final = ("/dev", "/proc", "/run", "/sys", "/var/run", "/var/lib/docker")
+_OURS: Final = (
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/cloud/cloud.cfg.d/90_firerunner.cfg",
+    "/etc/firerunner",
+    "/var/lib/apt/lists",
+)
 _REPLACED_LATER: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/machine-id", "/etc/resolv.conf"})
-_HELPER_IMAGE: Final = re.compile(r"prebuilt-[\w.-]+\.(tar\.xz|docker\.tar\.zst)")
-HELPER_IMAGES_DIRECTORY: Final = "/usr/local/lib/gitlab-runner/helper-images"
-"""Where a gitlab-runner in /usr/local/bin looks for them (executors/docker/internal/prebuilt)."""
 
 Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")]
 
@@ -53,21 +63,52 @@ class FileEntry(_Part):
     """Absolute path in the guest."""
 
     mode: Annotated[str, StringConstraints(pattern=r"^[0-7]{3,4}$")] = "0644"
-    """Permissions, octal, in quotes. The owner is root."""
+    """Permissions, octal, in quotes."""
+
+    owner: Annotated[
+        str, StringConstraints(pattern=r"^([a-z_][a-z0-9_-]*|\d+)(:([a-z_][a-z0-9_-]*|\d+))?$")
+    ] = "root"
+    """`user` or `user:group`; a package or a command of `run` may have made them."""
 
     @field_validator("destination")
     @classmethod
     def _is_a_place(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if not path.is_absolute() or ".." in path.parts or value.endswith("/") or path == PurePosixPath("/"):
+        path = PurePosixPath("/", value.lstrip("/"))
+        if not value.startswith("/") or ".." in path.parts or value.endswith("/") or len(path.parts) == 1:
             raise ValueError("expected an absolute path of a file, without ..")
-        if value.startswith(tuple(f"{place}/" for place in _FORBIDDEN)) or value in _FORBIDDEN:
-            raise ValueError(f"{path.parts[1]} is empty when a guest boots; choose another place")
-        if value in _REPLACED_LATER:
+        for place in map(PurePosixPath, _EMPTY_AT_BOOT):
+            if path.is_relative_to(place):
+                raise ValueError(f"{place} is empty when a guest boots; choose another place")
+        for place in map(PurePosixPath, _OURS):
+            if path.is_relative_to(place):
+                raise ValueError(f"{place} is written by the build; choose another place")
+        if str(path) in _REPLACED_LATER:
             raise ValueError("it is written anew in every guest")
-        if value == "/usr/local/bin/gitlab-runner":
+        if str(path) == "/usr/local/bin/gitlab-runner":
             raise ValueError("give the runner by runner.binary")
-        return value
+        return str(path)
+
+
+class AptEntry(_Part):
+    """One package repository beside Debian's."""
+
+    uri: Annotated[str, StringConstraints(pattern=r"^https?://[^\s\[\]\"']+$")]
+    """Address of the repository."""
+
+    suite: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.][\w./+-]*$")]
+    """Release in it, as in sources.list; a path with `/` at its end has no components."""
+
+    components: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w./+-]*$")], ...] = ()
+    """Parts of the release, as in sources.list."""
+
+    key: Path
+    """The repository's public key, beside image.yaml if the path is relative. No other key can sign it."""
+
+    @model_validator(mode="after")
+    def _has_components(self) -> AptEntry:
+        if self.suite.endswith("/") == bool(self.components):
+            raise ValueError("components are needed, unless suite ends with / and then there are none")
+        return self
 
 
 class RunnerEntry(_Part):
@@ -82,13 +123,32 @@ class RunnerEntry(_Part):
     sha256: Sha256 | None = None
     """If given, the runner's checksum must be this one."""
 
+    key: Path | None = None
+    """GitLab's public key, beside image.yaml if the path is relative: if given, GitLab's list of checksums
+    must be signed with it."""
+
+    releases: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] = RELEASES
+    """Address of GitLab's releases, or of your mirror of them."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RunnerEntry:
+        if self.binary is not None and self.key is not None:
+            raise ValueError("key is about GitLab's release, so it does not go together with binary")
+        return self
+
+    @property
+    def wish(self) -> RunnerWish:
+        """In the form that the builder works with."""
+        return RunnerWish(self.version, self.sha256, self.key, self.releases)
+
 
 class DockerEntry(_Part):
     """The Docker engine."""
 
     helper_image: Path | None = None
-    """GitLab's helper image as a file, `prebuilt-…-x86_64.docker.tar.zst` or `.tar.xz` (from the package
-    gitlab-runner-helper-images). None: the runner pulls it from GitLab's registry for each machine."""
+    """GitLab's helper image as a file: `prebuilt-alpine-x86_64.tar.xz` of the package
+    gitlab-runner-helper-images, or any `….tar` of `docker save`. None: the runner pulls it from GitLab's
+    registry in each machine."""
 
 
 class Declaration(_Part):
@@ -106,8 +166,18 @@ class Declaration(_Part):
     packages: tuple[Package, ...] = ()
     """Debian packages beyond bash, ca-certificates, curl, git, git-lfs and iproute2."""
 
+    apt: tuple[AptEntry, ...] = ()
+    """Package repositories beside Debian's; they stay known to apt in the guest."""
+
     files: tuple[FileEntry, ...] = ()
     """Files to add."""
+
+    environment: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")],
+        Annotated[str, StringConstraints(pattern=r"^[^\n\r\x00]*$")],
+    ] = {}
+    """Variables for gitlab-runner and what it starts in the machine itself: jobs of the shell executor, the
+    Docker engine. What a pool or a job says comes later and wins."""
 
     run: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
     """Shell commands, run in the new root file system as root, after packages and files."""
@@ -138,12 +208,13 @@ def read_declaration(path: Path) -> Declaration:
         raise ImageError(f"{path} is wrong:\n{lines}", remedy="See docs/images.md for every key") from error
     base = path.absolute().parent
     files = tuple(each.model_copy(update={"source": base / each.source}) for each in declared.files)
+    apt = tuple(each.model_copy(update={"key": base / each.key}) for each in declared.apt)
     runner, docker = declared.runner, declared.docker
-    if runner.binary is not None:
-        runner = runner.model_copy(update={"binary": base / runner.binary})
+    paths = {key: base / path for key in ("binary", "key") if (path := getattr(runner, key)) is not None}
+    runner = runner.model_copy(update=paths)
     if docker is not None and docker.helper_image is not None:
         docker = docker.model_copy(update={"helper_image": base / docker.helper_image})
-    return declared.model_copy(update={"files": files, "runner": runner, "docker": docker})
+    return declared.model_copy(update={"files": files, "apt": apt, "runner": runner, "docker": docker})
 
 
 def checked(declared: Declaration) -> Declaration:
@@ -153,48 +224,6 @@ def checked(declared: Declaration) -> Declaration:
     except ValidationError as error:
         first = error.errors()[0]
         raise ImageError(_sentence(first["loc"], first["type"], first["msg"]), remedy="See --help") from error
-
-
-def recipe_of(declared: Declaration) -> Recipe:
-    """The recipe, with every file read once for its checksum. Raises `ImageError`."""
-    files = [_extra(each.source, each.destination, each.mode) for each in declared.files]
-    if declared.docker is not None and declared.docker.helper_image is not None:
-        helper = declared.docker.helper_image
-        if not _HELPER_IMAGE.fullmatch(helper.name):
-            raise ImageError(
-                f"the helper image {helper} has a name that gitlab-runner does not look for",
-                remedy="It is called prebuilt-alpine-x86_64.docker.tar.zst or prebuilt-alpine-x86_64.tar.xz",
-            )
-        files.append(_extra(helper, f"{HELPER_IMAGES_DIRECTORY}/{helper.name}", "0644"))
-    destinations = [each.destination for each in files]
-    twice = {each for each in destinations if destinations.count(each) > 1}
-    if twice:
-        raise ImageError(f"two files are to become {min(twice)}", remedy="Keep one of them")
-    if declared.docker is not None and declared.cloud_init:
-        raise ImageError("docker and cloud_init are both given", remedy="Keep one of them")
-    return Recipe(
-        name=declared.name,
-        suite=declared.suite,
-        kernel_package=declared.kernel_package,
-        packages=declared.packages,
-        files=tuple(files),
-        commands=declared.run,
-        docker=declared.docker is not None,
-        cloud_init=declared.cloud_init,
-        production=declared.production,
-    )
-
-
-def _extra(source: Path, destination: str, mode: str) -> ExtraFile:
-    try:
-        with source.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ImageError(
-            f"the file {source} for {destination} cannot be read: {error.strerror}",
-            remedy="Paths count from the directory of image.yaml",
-        ) from error
-    return ExtraFile(source.absolute(), destination, mode, digest)
 
 
 def _sentence(loc: tuple[int | str, ...], kind: str, message: str) -> str:
@@ -209,6 +238,11 @@ def _sentence(loc: tuple[int | str, ...], kind: str, message: str) -> str:
 
 
 def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    parts: dict[Any, type[_Part]] = {"files": FileEntry, "runner": RunnerEntry, "docker": DockerEntry}
+    parts: dict[Any, type[_Part]] = {
+        "apt": AptEntry,
+        "files": FileEntry,
+        "runner": RunnerEntry,
+        "docker": DockerEntry,
+    }
     model = parts.get(loc[0], Declaration) if loc else Declaration
     return list(model.model_fields)

@@ -11,7 +11,7 @@ from typing import Final
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.manifest import RunnerKind
 
-BUILDER_REVISION: Final = 3
+BUILDER_REVISION: Final = 4
 """Raised when the builder makes something different of the same recipe."""
 
 BASE_PACKAGES: Final = ("bash", "ca-certificates", "curl", "git", "git-lfs", "iproute2")
@@ -40,6 +40,28 @@ class ExtraFile:
     mode: str
     """Octal, as for chmod."""
     sha256: str
+    owner: str = "root"
+    """As for chown."""
+    unpack: str = ""
+    """`xz` or `zstd`: lie unpacked in the guest, under the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AptSource:
+    """A package repository beside Debian's."""
+
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+    key: Path
+    """Public key, in either form of OpenPGP."""
+    sha256: str
+    """Of the key."""
+
+    def line(self, keyring: str) -> str:
+        """As in sources.list(5)."""
+        options = f"[arch=amd64 signed-by={keyring}]"
+        return " ".join(("deb", options, self.uri, self.suite, *self.components))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +77,17 @@ class Recipe:
     files: tuple[ExtraFile, ...] = field(default=())
     commands: tuple[str, ...] = field(default=())
     """Shell commands that are run in the root file system when all else is in place."""
+    apt: tuple[AptSource, ...] = field(default=())
+    environment: tuple[tuple[str, str], ...] = field(default=())
+    """For gitlab-runner and all that it starts in the machine itself."""
     docker: bool = False
     """Put a Docker engine in, and all kernel modules."""
     cloud_init: bool = False
     """Boot with systemd and cloud-init instead of our own process 1."""
     production: bool = False
     """Refuse the stand-in runner."""
+    runner_key: str = ""
+    """SHA-256 of the key with which the runner's release had to be signed."""
 
     def all_packages(self, runner: RunnerSource) -> tuple[str, ...]:
         """What the root file system installs, sorted."""
@@ -83,8 +110,10 @@ class Recipe:
                 BUILDER_REVISION,
                 self.suite,
                 self.all_packages(runner),
-                [[each.destination, each.mode, each.sha256] for each in self.files],
+                [[each.destination, each.mode, each.owner, each.sha256] for each in self.files],
                 self.commands,
+                [[each.uri, each.suite, each.components, each.sha256] for each in self.apt],
+                self.environment,
                 [self.docker, self.cloud_init],
                 kernel_version if self.wants_modules else "",
                 runner.sha256,
@@ -94,7 +123,7 @@ class Recipe:
     def digest(self, runner: RunnerSource) -> str:
         """Covers all that the image depends on, the guest's scripts too."""
         scripts = {script.value: hashlib.sha256(script.read()).hexdigest() for script in GuestScript}
-        own = [self.name, self.kernel_package, self.production]
+        own = [self.name, self.kernel_package, self.production, self.runner_key]
         return _digest([own, self.root_digest(runner), scripts])
 
 

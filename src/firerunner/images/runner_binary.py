@@ -1,8 +1,10 @@
 """Finds the gitlab-runner for an image: a given binary, GitLab's release, else the stand-in.
 
 GitLab publishes releases at `BASE/VERSION/binaries/gitlab-runner-linux-amd64`, with the checksums of all
-files in `BASE/VERSION/release.sha256` (gitlab-runner docs/install/bleeding-edge.md). The stand-in is never
-chosen in silence: progress says so, the manifest says so, and production recipes refuse it.
+files in `BASE/VERSION/release.sha256` and a signature of that list in `release.sha256.asc`, made with the
+key of GitLab's packages (gitlab-runner: .gitlab/ci/postrelease.gitlab-ci.yml and
+docs/install/linux-repository.md). The stand-in is never chosen in silence: progress says so, the manifest
+says so, and production recipes refuse it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,7 @@ import httpx
 
 from firerunner.errors import ImageError
 from firerunner.guest.scripts import GuestScript
+from firerunner.images.keys import dearmored
 from firerunner.images.manifest import RunnerKind
 from firerunner.images.progress import Progress, silent
 from firerunner.images.recipe import RunnerSource
@@ -27,6 +31,7 @@ ENVIRONMENT_VARIABLE: Final = "FIRERUNNER_GITLAB_RUNNER"
 RELEASES: Final = "https://gitlab-runner-downloads.s3.amazonaws.com"
 BINARY: Final = "gitlab-runner-linux-amd64"
 DEFAULT_VERSION: Final = "v19.4.0"
+_SUMS: Final = "release.sha256"
 
 _CONTACT_S: Final = 5.0
 _STALL_S: Final = 30.0
@@ -34,30 +39,56 @@ _VERSION_LINE: Final = re.compile(r"^Version:\s+(\S+)", re.MULTILINE)
 _STAND_IN_MARK: Final = "FireRunner stand-in"
 
 
+@dataclass(frozen=True, slots=True)
+class RunnerWish:
+    """Which gitlab-runner is wanted where no binary is given, and what any must be."""
+
+    version: str = DEFAULT_VERSION
+    sha256: str | None = None
+    """If given, the checksum that the runner must have, wherever it comes from."""
+    key: Path | None = None
+    """GitLab's public key: if given, the list of checksums must be signed with it."""
+    releases: str = RELEASES
+    """Where releases are: GitLab's address or a mirror of it."""
+
+
+ANY_RUNNER: Final = RunnerWish()
+
+
 async def find_runner(
     work: Path,
     environment: Mapping[str, str],
     *,
     given: Path | None = None,
-    version: str = DEFAULT_VERSION,
-    releases: str = RELEASES,
+    wish: RunnerWish = ANY_RUNNER,
+    stand_in: bool = True,
     progress: Progress = silent,
 ) -> RunnerSource:
     """The best gitlab-runner to be had. What is fetched or made is put into `work`.
 
-    Raises `ImageError` for a given binary that does not work and for a release whose checksum is wrong:
-    neither is replaced by the stand-in.
+    Raises `ImageError` for a given binary that does not work and for a release whose checksum or signature
+    is wrong: neither is replaced by the stand-in. Nor is a release that is not there, if `stand_in` is False.
     """
     path = given or (
         Path(environment[ENVIRONMENT_VARIABLE]) if environment.get(ENVIRONMENT_VARIABLE) else None
     )
     if path is not None:
-        return await given_runner(path)
+        runner = await given_runner(path)
+        require_checksum(runner, wish.sha256)
+        return runner
     try:
-        return await released_runner(work, version=version, releases=releases, progress=progress)
+        runner = await released_runner(work, wish, progress=progress)
+        require_checksum(runner, wish.sha256)
+        return runner
     except httpx.HTTPError as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    progress("runner", f"gitlab-runner {version} cannot be fetched from {releases} ({reason})")
+    missing = f"gitlab-runner {wish.version} cannot be fetched from {wish.releases} ({reason})"
+    if not stand_in or wish.sha256 is not None or wish.key is not None:
+        raise ImageError(
+            missing,
+            remedy="Check version, network and proxy (https_proxy), or give the binary by --runner-binary",
+        )
+    progress("runner", missing)
     progress("runner", "USING THE STAND-IN for gitlab-runner: good for demos and tests, not for production")
     return await stand_in_runner(work)
 
@@ -82,29 +113,53 @@ async def stand_in_runner(work: Path) -> RunnerSource:
     return await given_runner(path)
 
 
-async def released_runner(
-    work: Path, *, version: str, releases: str, progress: Progress = silent
-) -> RunnerSource:
+async def released_runner(work: Path, wish: RunnerWish, *, progress: Progress = silent) -> RunnerSource:
     """GitLab's release, checked against GitLab's checksum.
 
-    Raises `httpx.HTTPError` if there is no contact or no such release, `ImageError` for a wrong checksum.
+    Raises `httpx.HTTPError` if there is no contact or no such release, `ImageError` for a wrong checksum or
+    signature.
     """
     timeout = httpx.Timeout(_STALL_S, connect=_CONTACT_S)
+    place = f"{wish.releases.rstrip('/')}/{wish.version}"
     async with httpx.AsyncClient(timeout=timeout, follow_redirects=True) as client:
-        progress("runner", f"asking {releases} for gitlab-runner {version}")
-        sums = await client.get(f"{releases}/{version}/release.sha256", timeout=_CONTACT_S)
-        expected = checksum(sums.raise_for_status().text)
+        progress("runner", f"asking {wish.releases} for gitlab-runner {wish.version}")
+        sums = (await client.get(f"{place}/{_SUMS}", timeout=_CONTACT_S)).raise_for_status().content
+        if wish.key is not None:
+            signature = await client.get(f"{place}/{_SUMS}.asc", timeout=_CONTACT_S)
+            await _require_signature(work, sums, signature.raise_for_status().content, wish.key)
+            progress("runner", f"the list of checksums is signed with the key in {wish.key}")
+        expected = checksum(sums.decode(errors="replace"))
         path = work / "gitlab-runner"
-        await _download(client, f"{releases}/{version}/binaries/{BINARY}", path, progress)
+        await _download(client, f"{place}/binaries/{BINARY}", path, progress)
     _, seen = await asyncio.to_thread(_measure, path)
     if seen != expected:
         path.unlink()
         raise ImageError(
-            f"gitlab-runner {version} from {releases} has SHA-256 {seen}, GitLab's list says {expected}",
+            f"gitlab-runner {wish.version} from {wish.releases} has SHA-256 {seen}, "
+            f"GitLab's list says {expected}",
             remedy="Try again; if it happens twice, something between here and GitLab changes the file",
         )
     path.chmod(0o755)
     return await given_runner(path)
+
+
+async def _require_signature(work: Path, sums: bytes, signature: bytes, key: Path) -> None:
+    """gpgv is apt's own way to check signatures, so it is wherever Debian is."""
+    try:
+        content = key.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"the key {key} cannot be read: {error.strerror}", remedy="See runner.key"
+        ) from error
+    files = {"sums": sums, "sums.asc": signature, "key.gpg": dearmored(content)}
+    for name, data in files.items():
+        (work / name).write_bytes(data)
+    await run(
+        ["gpgv", "--keyring", str(work / "key.gpg"), str(work / "sums.asc"), str(work / "sums")],
+        remedy=f"The key in {key} has not signed this list: get GitLab's present key, or another release",
+    )
+    for name in files:
+        (work / name).unlink()
 
 
 def require_checksum(runner: RunnerSource, expected: str | None) -> None:

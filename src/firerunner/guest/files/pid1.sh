@@ -49,6 +49,16 @@ call() {
     return 1
 }
 
+# export_lines FILE: one NAME=value in each line, of which nothing is expanded.
+export_lines() {
+    [ -e "$1" ] || return 0
+    while IFS= read -r line; do
+        case $line in
+            [A-Za-z_]*=*) export "${line?}" ;;
+        esac
+    done < "$1"
+}
+
 trap reboot_now EXIT
 cd / || exit
 umask 022
@@ -83,13 +93,8 @@ read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null
 [ ! -e "$RUN/hosts" ] || cat "$RUN/hosts" >> /etc/hosts
 [ ! -e "$RUN/seed" ] || cat "$RUN/seed" > /dev/urandom
 [ ! -e "$RUN/trust.pem" ] || cat "$RUN/trust.pem" >> /etc/ssl/certs/ca-certificates.crt
-if [ -e "$RUN/env" ]; then
-    while IFS= read -r line; do
-        case $line in
-            [A-Za-z_]*=*) export "${line?}" ;;
-        esac
-    done < "$RUN/env"
-fi
+export_lines /etc/firerunner/environment
+export_lines "$RUN/env"
 
 # Requests to the engine wait in its socket until it is ready, so nothing but the socket is waited for.
 if [ -x /usr/sbin/dockerd ]; then
