@@ -113,7 +113,9 @@ class _Service:
             served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
         )
         for work in (self._keep_lease(ledger, holder), self._reloader.run(), sizing.run()):
-            self._stack.callback(asyncio.create_task(work).cancel)
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._ended)
+            self._stack.callback(task.cancel)
         self._listen_to_signals(controller)
         self._log.info(
             "serving",
@@ -130,19 +132,24 @@ class _Service:
             await ledger.resign(holder)
         self._log.info("stopped")
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """None of these ends by itself while the service runs."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a part of the service has ended", error=str(error), exc_info=error)
+
     def _templates(self) -> list[PoolSettings]:
         return self._reloader.settings.templates()
 
     def _set_sized_pools(self, pools: list[PoolSettings]) -> None:
         """The pools of sized tags, which come and go with the jobs that ask for them."""
         self._sized = {pool.name: pool for pool in pools}
-        self._controller.set_pools(self._reloader.settings.asking_pools() | self._sized)
+        self._controller.set_pools(self._sized | self._reloader.settings.asking_pools())
 
     async def _apply(self, settings: Settings) -> None:
         """Put new settings into force. Raises FireRunnerError before anything has changed."""
         await self._connections.configure(settings)
         self._door.configure(settings.webhook, settings.gitlab)
-        self._controller.set_pools(settings.asking_pools() | self._sized)
+        self._controller.set_pools(self._sized | settings.asking_pools())
         set_log_level(settings.log.level)
         try:
             self._web.renew_certificate()

@@ -27,7 +27,7 @@ async def readiness(controller: Controller, sizing: Sizing, ledger: Ledger) -> R
     ready = not reasons
     for kind, (names, faults) in controller.faults().items():
         reasons |= {f"{kind} {name}": why for name, why in faults.items() if name in names}
-        ready = ready and bool(names - set(faults))
+        ready = ready and (not names or bool(names - set(faults)))  # templates alone have no pools yet
     return Readiness(ready=ready, reasons=reasons, pools=controller.reasons() | sizing.reasons())
 
 

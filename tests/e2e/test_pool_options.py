@@ -6,12 +6,10 @@ import os
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from firerunner.building import build
 from firerunner.demo.stage import cache_dir, demo_recipe
-from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.images import Image, Store
 from tests.e2e.lab import lab
 
@@ -37,39 +35,6 @@ look:
 async def image() -> Image:
     given = Path(RUNNER) if RUNNER else None
     return await build(demo_recipe(given), Store(cache_dir() / "images"), given)
-
-
-async def test_a_sized_tag_makes_a_machine_of_that_size(tmp_path: Path, image: Image) -> None:
-    fake = FakeGitLab(tmp_path / "gitlab", external_url="http://gitlab.test:PORT")
-    template = {"name": "sized", "image": image.manifest.digest, "sized": {"max_vcpu": 2}, "disk_mib": 1024}
-    sized = {
-        ".gitlab-ci.yml": """
-stages: [test]
-two: {stage: test, tags: [firecracker-2cpu-1gb], script: ["nproc", "grep MemTotal /proc/meminfo"]}
-huge: {stage: test, tags: [firecracker-64cpu-1gb], script: [echo]}
-"""
-    }
-    async with lab(
-        cache_dir() / "images",
-        image.manifest.digest,
-        sized,
-        gitlab={"api_token": fake.api_token},
-        settings={"pools": [template]},
-        directory=tmp_path,
-        fake=fake,
-    ) as it:
-        pipeline = await fake.run_pipeline(it.project)
-        job = await fake.wait_for_job(fake.job("two", pipeline), timeout_s=120)
-        async with httpx.AsyncClient(trust_env=False) as http:
-            ready = (await http.get(f"http://{it.web}/ready")).json()
-        trace = it.trace(job)
-
-    assert job.status == "success", trace
-    assert "\n2" in trace
-    total_mib = int(trace.partition("MemTotal:")[2].split()[0]) >> 10
-    assert 850 < total_mib <= 1024
-    assert fake.job("huge", pipeline).runner is None
-    assert any("firecracker-64cpu-1gb" in what for what in ready["pools"]), ready
 
 
 async def test_what_a_pool_and_a_host_say_is_seen(tmp_path: Path, image: Image) -> None:
