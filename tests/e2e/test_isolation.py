@@ -55,7 +55,8 @@ ping_to icmp-lan ping -c 1 -W 2 LAN_ADDRESS
 ping_to icmp-metadata ping -c 1 -W 2 169.254.169.254
 ping_to ipv6-all-routers ping6 -c 1 -W 2 -I eth0 ff02::2
 ping_to ipv6-gateway ping6 -c 1 -W 2 fd00::2
-nslookup gitlab.example.com 10.0.2.2 > /tmp/dns 2>&1 && echo "dns-udp=resolved" || echo "dns-udp="
+nslookup gitlab.example.com 10.0.2.2 > /tmp/dns 2>&1 && echo "dns-of-others=resolved" || echo "dns-of-others="
+nslookup git.example.com 10.0.2.2 2>&1 | grep -q "10.0.2.100" && echo "dns-of-egress=resolved" || echo "dns-of-egress="
 open=""
 for port in 21 22 25 53 80 81 111 443 2375 3128 6443 8000 8080 9090 LOOPBACK LAN GATE; do
     timeout 2 nc 10.0.2.2 $port < /dev/null > /dev/null 2>&1 && open="$open $port"
@@ -65,7 +66,12 @@ echo "open-ports-of-gateway=$open"
 
 TCP_LISTEN = "0A"
 
-REACHED = {"egress-by-name=egress", "egress-by-address=literal", "open-ports-of-gateway= 80"}
+REACHED = {
+    "egress-by-name=egress",
+    "egress-by-address=literal",
+    "open-ports-of-gateway= 80",
+    "dns-of-egress=resolved",
+}
 
 
 @dataclass(slots=True)
@@ -105,8 +111,9 @@ class Surroundings:
     devices: set[str]
     routes: set[tuple[str, str]]
     tcp: set[tuple[str, int]]
+    udp: set[tuple[str, int]]
     others: list[str]
-    """UDP and raw sockets, anything of IPv6."""
+    """Raw sockets, anything of IPv6."""
 
     @classmethod
     def of(cls, pid: int) -> Surroundings:
@@ -119,7 +126,8 @@ class Surroundings:
             devices={row[0].rstrip(":") for row in rows("dev", heading=2)},
             routes={(row[0], address(row[1])) for row in rows("route")},
             tcp={(address(host), int(port, 16)) for host, port in listening},
-            others=[" ".join(row) for name in ("udp", "udp6", "raw", "raw6", "tcp6") for row in rows(name)]
+            udp={(address(host), int(port, 16)) for host, port in (row[1].split(":") for row in rows("udp"))},
+            others=[" ".join(row) for name in ("udp6", "raw", "raw6", "tcp6") for row in rows(name)]
             + [" ".join(row) for row in rows("if_inet6", heading=0)],
         )
 
@@ -178,6 +186,7 @@ async def test_a_hostile_guest_reaches_the_gate_and_the_egress_only(qemu_kit: Qe
         devices={"lo", "fr0"},
         routes={("fr0", "10.0.2.15")},
         tcp={("10.0.2.2", 80), ("10.0.2.100", 8443), ("198.51.100.7", 443)},
+        udp={("10.0.2.2", 53)},
         others=[],
     )
     assert (loopback.visits, lan.visits, neighbour.visits) == (0, 0, 0)

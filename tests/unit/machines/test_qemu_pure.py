@@ -43,7 +43,7 @@ def test_the_command_line_names_no_file_and_no_secret_of_the_machine() -> None:
     assert all(path.startswith(("/proc/self/fd/", "/dev/fdset/")) for path in paths)
     assert argv[argv.index("-append") + 1] == (
         "console=ttyS0 quiet panic=-1 reboot=t no_timer_check cryptomgr.notests tsc_early_khz=2596099 "
-        "fr.address=10.0.2.15/24 fr.gateway=10.0.2.2 fr.root=vda fr.overlay=vdb"
+        "fr.address=10.0.2.15/24 fr.gateway=10.0.2.2 fr.resolver=10.0.2.2 fr.root=vda fr.overlay=vdb"
     )
     assert {"-no-reboot", "-nodefaults", "-no-user-config"} <= set(argv)
     assert argv[argv.index("-smp") + 1] == "2"
@@ -72,6 +72,7 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
         host_address="10.0.2.2",
         guest_address="10.0.2.15",
         listeners=[Listener("10.0.2.2", 80, "127.0.0.1", 8080)],
+        names={"gitlab.test": "10.0.2.100"},
         identity=Identity(1, 2, [3]),
         cgroup_procs=["/c"],
         memory_limit_mib=512,

@@ -23,13 +23,39 @@ async def relaying(port: int) -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # what the kernel takes hides nothing
-    it = relay.Relay([listening], [Listener("10.0.2.2", 80, "127.0.0.1", port)])
+    resolver = datagrams()
+    it = relay.Relay([listening], [Listener("10.0.2.2", 80, "127.0.0.1", port)], resolver, {})
     try:
         yield listening.getsockname()[1]
     finally:
         await it.aclose()
         await asyncio.sleep(0)  # transports close one step later
         listening.close()
+        resolver.close()
+
+
+def datagrams() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+async def test_queries_are_answered_and_nonsense_is_outlived() -> None:
+    head = b"\0\7\1\0\0\1\0\0\0\0\0\0"
+    query = head + b"\6gitlab\4test\0" + b"\0\1\0\1"
+    loop = asyncio.get_running_loop()
+    with datagrams() as resolver, datagrams() as guest:
+        answering = asyncio.create_task(relay.resolve(resolver, {"gitlab.test": "10.0.2.100"}))
+        async with asyncio.timeout(20):
+            for packet in (b"", b"nonsense", b"x" * 2000, query):
+                await loop.sock_sendto(guest, packet, resolver.getsockname())
+            said = await loop.sock_recv(guest, 512)
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+    assert said.startswith(b"\0\7")
+    assert said.endswith(bytes([10, 0, 2, 100]))
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@
 #
 # Kernel arguments, set by the driver:
 #   fr.address=A/N fr.gateway=A   the guest's end of the link to the gate
+#   fr.resolver=A                 who answers DNS queries
 #   fr.root=DEV                   the read-only root file system (ext4)
 #   fr.overlay=DEV                an ext4 file system to write to; without it, memory is used
 #   fr.selftest=1                 say that this kernel runs, and reboot: no device is touched
@@ -116,12 +117,13 @@ mount -t sysfs -o nosuid,nodev,noexec sys /sys
 mount -t devtmpfs -o nosuid,mode=755 dev /dev
 say init
 
-fr_address='' fr_gateway='' fr_root='' fr_overlay='' fr_selftest=''
+fr_address='' fr_gateway='' fr_resolver='' fr_root='' fr_overlay='' fr_selftest=''
 read -r cmdline < /proc/cmdline
 for argument in $cmdline; do
     case $argument in
         fr.address=*) fr_address=${argument#*=} ;;
         fr.gateway=*) fr_gateway=${argument#*=} ;;
+        fr.resolver=*) fr_resolver=${argument#*=} ;;
         fr.root=*) fr_root=${argument#*=} ;;
         fr.overlay=*) fr_overlay=${argument#*=} ;;
         fr.selftest=*) fr_selftest=${argument#*=} ;;
@@ -142,6 +144,7 @@ start_network
 say network
 mount_root
 bind_docker
+[ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf
 say root
 furnish_root
 if [ -e /new/etc/firerunner/cloud-init ]; then

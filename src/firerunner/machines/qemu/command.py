@@ -57,6 +57,7 @@ def machine_command(
         tsc_khz,
         f"fr.address={GUEST_ADDRESS}/24",
         f"fr.gateway={HOST_ADDRESS}",
+        f"fr.resolver={HOST_ADDRESS}",
         "fr.root=vda",
         "fr.overlay=vdb",
     )

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import NamedTuple, NoReturn
 
-from firerunner.machines.qemu import namespace
+from firerunner.machines.qemu import names, namespace
 from firerunner.machines.qemu.confine import confine
 from firerunner.machines.qemu.order import Fd, Order
 
@@ -37,6 +37,8 @@ class Vmm(NamedTuple):
     stderr: int
     qmp: socket.socket
     listening: list[socket.socket]
+    resolver: socket.socket
+    """Where DNS queries arrive."""
 
 
 def launch(order: Order) -> Vmm:
@@ -56,12 +58,13 @@ def launch(order: Order) -> Vmm:
     os.close(console_theirs)
     os.close(stderr_theirs)
     with ours:
-        listening = _receive_sockets(ours)
+        sockets = _receive_sockets(ours)
         trouble = b"".join(iter(lambda: ours.recv(65536), b"")).decode("utf-8", "replace")
-    if trouble or not listening:
+    if trouble or not sockets:
         os.waitpid(pid, 0)
         raise LaunchFailed(trouble or "the process that was to become QEMU died early")
-    return Vmm(pid, os.pidfd_open(pid), console, stderr, qmp, listening)
+    *listening, resolver = sockets
+    return Vmm(pid, os.pidfd_open(pid), console, stderr, qmp, listening, resolver)
 
 
 def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[int, int]) -> NoReturn:
@@ -72,7 +75,7 @@ def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[i
         tap = namespace.make_link(order.host_address, order.guest_address, others)
         step = "listening in the machine's network"
         sockets = namespace.listen(order.listeners)
-        _send_sockets(report, sockets)
+        _send_sockets(report, [*sockets, namespace.resolver(order.host_address, names.PORT)])
         step = "opening the machine's files"
         files = {
             Fd.TAP: tap,
@@ -118,7 +121,7 @@ def _send_sockets(report: socket.socket, sockets: list[socket.socket]) -> None:
 
 
 def _receive_sockets(report: socket.socket) -> list[socket.socket]:
-    """The listening sockets, or none if the child reports trouble, which is then still to be read."""
+    """The listening sockets, the resolver's last; none if the child reports trouble, still to be read."""
     if report.recv(1, socket.MSG_PEEK) != SOCKETS_FOLLOW:
         return []
     _, fds, _, _ = socket.recv_fds(report, 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)

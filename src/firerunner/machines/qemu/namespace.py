@@ -94,6 +94,13 @@ def listen(listeners: Iterable[Listener]) -> list[socket.socket]:
     return sockets
 
 
+def resolver(address: str, port: int) -> socket.socket:
+    """Where the guest's DNS queries arrive, inside the namespace of the calling process."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.bind((address, port))
+    return sock
+
+
 def _unshare(flags: int) -> None:
     if LIBC.unshare(flags) != 0:
         number = ctypes.get_errno()

@@ -59,6 +59,8 @@ class Order(NamedTuple):
     host_address: str
     guest_address: str
     listeners: list[Listener]
+    names: dict[str, str]
+    """Address by name, for the guest's DNS queries."""
     identity: Identity | None
     """None: QEMU runs as the user who runs the controller."""
     cgroup_procs: list[str]

@@ -46,6 +46,7 @@ def make_order(
         host_address=egress.HOST_ADDRESS,
         guest_address=egress.GUEST_ADDRESS,
         listeners=list(egress.listeners(spec.gate, spec.egress)),
+        names=dict(egress.hosts_entries(spec.egress)),
         identity=identity_of(machine_id, kvm=accelerator.kind == "kvm"),
         cgroup_procs=cgroup_procs,
         memory_limit_mib=memory_limit_mib(spec, accelerator),

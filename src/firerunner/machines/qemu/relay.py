@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from firerunner.machines.qemu.names import MAX_QUERY_BYTES, answer
 from firerunner.machines.qemu.order import Listener
 
 GATE_CONNECTIONS = 64
@@ -42,12 +43,19 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Relay:
     """All connections of one machine."""
 
-    def __init__(self, listening: list[socket.socket], listeners: list[Listener]) -> None:
-        """The first listener is the gate's."""
+    def __init__(
+        self,
+        listening: list[socket.socket],
+        listeners: list[Listener],
+        resolver: socket.socket,
+        names: Mapping[str, str],
+    ) -> None:
+        """The first listener is the gate's; `resolver` gets the guest's DNS queries."""
         gate, egress = asyncio.Semaphore(GATE_CONNECTIONS), asyncio.Semaphore(EGRESS_CONNECTIONS)
         self._tasks: set[asyncio.Task[None]] = set()
         for number, (sock, listener) in enumerate(zip(listening, listeners, strict=True)):
             self._start(self._accept(sock, listener, egress if number else gate))
+        self._start(resolve(resolver, names))
 
     async def aclose(self) -> None:
         """Cut everything: the machine has ended."""
@@ -73,6 +81,19 @@ class Relay:
                 await asyncio.sleep(LONGEST_PAUSE_S)
                 continue
             self._start(carry(guest, listener)).add_done_callback(lambda _task: room.release())
+
+
+async def resolve(sock: socket.socket, names: Mapping[str, str]) -> None:
+    """Answer DNS queries for ever; what nobody takes is dropped, as on any network."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            query, sender = await loop.sock_recvfrom(sock, MAX_QUERY_BYTES + 1)
+            response = answer(query, names)
+            if response is not None:
+                sock.sendto(response, sender)
+        except OSError:
+            await asyncio.sleep(FIRST_PAUSE_S)
 
 
 async def carry(guest: socket.socket, listener: Listener) -> None:

@@ -43,7 +43,7 @@ class _Watch:
         self._vmm = vmm
         self._running = running
         self._lifetime_s = order.max_lifetime_s
-        self._relay = Relay(vmm.listening, order.listeners)
+        self._relay = Relay(vmm.listening, order.listeners, vmm.resolver, order.names)
         self._console = ConsoleLog(Path(order.directory))
         self._stderr = b""
         self._told = ""
