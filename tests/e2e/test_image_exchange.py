@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-import tarfile
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from firerunner.demo.stage import cache_dir, demo_recipe
 from firerunner.errors import ImageError
 from firerunner.images import Image, ImageFile, Store, record_info
 from firerunner.images.exchange import Way, pull
-from firerunner.images.layout import FILES, write_layout
 from firerunner.images.manifest import Manifest
+from firerunner.images.store import file_facts
 from firerunner.machines.qemu import QemuDriver
 from tests.certificates import authority
 from tests.e2e.registry import Registry, program, registry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vm, pytest.mark.timeout(600)]
+
+AUTH = base64.b64encode(b"pusher:s3cret").decode()
 
 
 @pytest.fixture
@@ -38,15 +41,13 @@ def firerunner(*arguments: str | Path) -> str:
     return result.stdout
 
 
-async def test_there_and_back(tmp_path: Path, image: Image) -> None:
+async def test_there_and_back(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     trusted = authority(tmp_path)
     chain, key = trusted.server(tmp_path, ["127.0.0.1"])
     (tmp_path / "htpasswd").write_text(await bcrypted("pusher", "s3cret"))
     (tmp_path / "password").write_text("s3cret\n")
-    access = [
-        *("--username", "pusher", "--password-file", tmp_path / "password"),
-        *("--ca-file", trusted.file),
-    ]
+    trust = ["--ca-file", trusted.file]
+    access = ["--username", "pusher", "--password-file", tmp_path / "password", *trust]
     ours, theirs = cache_dir() / "images", tmp_path / "images"
     async with registry(
         tmp_path / "registry", certificate=chain, key=key, htpasswd=tmp_path / "htpasswd"
@@ -54,16 +55,36 @@ async def test_there_and_back(tmp_path: Path, image: Image) -> None:
         place = f"{shelf.address}/ci/firerunner"
         digest = image.manifest.digest
         pushed = await in_thread(
-            firerunner, "image", "push", f"{place}:demo", "--image", digest, *access, "--store", ours
+            firerunner,
+            "image",
+            "push",
+            f"{place}:demo",
+            "--image",
+            digest,
+            *access,
+            "--store",
+            ours,
+            "--json",
         )
-        by_digest = pushed.split()[-1]
-        await in_thread(
-            firerunner, "image", "pull", by_digest, "--name", "pulled", *access, "--store", theirs
-        )
+        found = json.loads(pushed)
+        by_digest = found["image"]
+        # As `docker login` leaves it.
+        home = tmp_path / "home"
+        (home / ".docker").mkdir(parents=True)
+        (home / ".docker/config.json").write_text(json.dumps({"auths": {shelf.address: {"auth": AUTH}}}))
+        monkeypatch.setenv("HOME", str(home))
+        await in_thread(firerunner, "image", "pull", by_digest, "--name", "pulled", *trust, "--store", theirs)
         await unpacked_by_others(tmp_path, shelf, trusted.file, image)
-        with pytest.raises(ImageError, match="skopeo"):
-            await pull(Store(theirs), f"{place}:demo", Way(ca_file=trusted.file))
+        with pytest.raises(ImageError, match="the root of an image alone") as raised:
+            await pull(Store(tmp_path / "refused"), found["root"], Way(ca_file=trusted.file))
+        (home / ".docker/config.json").unlink()
+        with pytest.raises(ImageError, match="authentication required"):
+            await pull(Store(tmp_path / "refused"), f"{place}:demo", Way(ca_file=trusted.file))
+        with pytest.raises(ImageError, match="certificate signed by unknown authority"):
+            await pull(Store(tmp_path / "refused"), f"{place}:demo", Way("pusher", "s3cret"))
 
+    assert "no -root at its end" in raised.value.remedy
+    assert [path.name for path in (tmp_path / "refused").iterdir()] == [".lock"]
     assert by_digest.startswith(f"{place}@sha256:")
     pulled = Store(theirs).resolve("pulled")
     assert pulled.manifest.files == image.manifest.files
@@ -71,20 +92,36 @@ async def test_there_and_back(tmp_path: Path, image: Image) -> None:
 
 
 async def unpacked_by_others(tmp_path: Path, shelf: Registry, ca_file: Path, image: Image) -> None:
-    """skopeo and umoci know nothing of us, and find the same files."""
+    """skopeo and umoci know nothing of us, and find the same files, and the root's tree."""
     certificates = tmp_path / "certificates"
     certificates.mkdir()
     (certificates / "ca.crt").write_bytes(ca_file.read_bytes())
-    layout, bundle = tmp_path / "layout", tmp_path / "bundle"
-    await program(
-        *("skopeo", "--insecure-policy", "copy", f"--src-cert-dir={certificates}"),
-        *("--src-creds=pusher:s3cret", f"docker://{shelf.address}/ci/firerunner:demo", f"oci:{layout}:demo"),
-    )
-    await program("umoci", "unpack", "--rootless", "--image", f"{layout}:demo", bundle)
-    manifest = Manifest.model_validate_json((bundle / "rootfs/manifest.json").read_bytes())
+
+    async def unpacked(tag: str) -> Path:
+        layout, bundle = tmp_path / f"layout-{tag}", tmp_path / f"bundle-{tag}"
+        await program(
+            *("skopeo", "--insecure-policy", "copy", f"--src-cert-dir={certificates}"),
+            *(
+                "--src-creds=pusher:s3cret",
+                f"docker://{shelf.address}/ci/firerunner:{tag}",
+                f"oci:{layout}:x",
+            ),
+        )
+        rootless = () if os.geteuid() == 0 else ("--rootless",)
+        await program("umoci", "unpack", *rootless, "--image", f"{layout}:x", bundle)
+        return bundle / "rootfs"
+
+    whole = await unpacked("demo")
+    manifest = Manifest.model_validate_json((whole / "manifest.json").read_bytes())
     assert manifest == image.manifest
-    sizes = {name: (bundle / "rootfs" / name).stat().st_size for name in ImageFile}
-    assert sizes == {name: facts.size for name, facts in manifest.files.items()}
+    assert {name: file_facts(whole / name) for name in ImageFile} == dict(manifest.files)
+    kernel = await unpacked("demo-kernel")
+    assert sorted(path.name for path in kernel.iterdir()) == ["initramfs", "kernel"]
+    assert file_facts(kernel / "kernel") == manifest.files[ImageFile.KERNEL]
+    root = await unpacked("demo-root")
+    assert "ID=debian" in (root / "etc/os-release").read_text()
+    assert (root / "usr/bin/su").stat().st_mode & 0o7777 == 0o4755
+    assert file_facts(root / "usr/local/bin/gitlab-runner").sha256 == manifest.runner.sha256
 
 
 async def boots(tmp_path: Path, directory: Path, image: Image) -> None:
@@ -104,21 +141,3 @@ async def in_thread(call: Callable[..., str], *arguments: str | Path) -> str:
 async def bcrypted(user: str, password: str) -> str:
     """A line of an htpasswd file; the registry takes bcrypt only."""
     return await program("htpasswd", "-Bbn", user, password)
-
-
-def test_a_tar_of_one_file_is_what_others_unpack(tmp_path: Path) -> None:
-    """The layers of a layout are what the OCI image specification says, in the order of the files."""
-    image = tmp_path / "image"
-    image.mkdir()
-    for name in FILES:
-        (image / name).write_text(name)
-    manifest = Store(cache_dir() / "images").manifests()[0]
-    write_layout(image, manifest, tmp_path / "layout")
-    index = json.loads((tmp_path / "layout/index.json").read_bytes())
-    blobs = tmp_path / "layout/blobs/sha256"
-    described = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_bytes())
-    names = []
-    for layer in described["layers"]:
-        with tarfile.open(blobs / layer["digest"][7:]) as tar:
-            names += tar.getnames()
-    assert names == list(FILES)

@@ -201,15 +201,23 @@ def push_command(
     insecure: Insecure = False,
     store: StorePath = None,
     config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Json = False,
 ) -> None:
-    """Push an image to a container registry; prints the digest by which it can be pulled.
+    """Push an image to a container registry; prints the digests by which it can be pulled.
+
+    Kernel and root are pushed for themselves too, to TAG-kernel and TAG-root, for hosts that run machines
+    by containerd.
 
     Example: firerunner image push registry.example.com/ci/firerunner:default --image default
     """
     way = _way(username, password_file, ca_file, insecure=insecure)
     with reported() as progress:
         pushed = asyncio.run(push(_store(store, config), image, target, way, progress=progress))
-    out.print(pushed, soft_wrap=True)
+    if as_json:
+        print_json(pushed)
+        return
+    for part, place in pushed.items():
+        typer.echo(f"{part}\t{place}")
 
 
 @app.command("pull")

@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from firerunner.errors import ImageError
-from firerunner.images.layout import TAG, read_layout, write_layout
+from firerunner.images.layout import Part, write_layout
 from firerunner.images.progress import Progress, silent
 from firerunner.images.store import Image, Store
 from firerunner.images.tools import Tool, run, search_path
+from firerunner.images.unpacking import read_layout
 
 SKOPEO: Final = Tool("skopeo", "skopeo", "pushes and pulls images")
 _REFERENCE: Final = re.compile(
     r"(?P<host>[A-Za-z0-9.-]+(:\d+)?|\[[0-9a-f:]+\](:\d+)?)/(?P<path>[a-z0-9._/-]+)"
     r"(:(?P<tag>[A-Za-z0-9_][\w.-]{0,127})|@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+
+
+_LONGEST_TAG: Final = 120
+"""Registries take 128; -kernel is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +42,43 @@ class Way:
     """Accept plain HTTP and every certificate."""
 
 
-async def push(store: Store, reference: str, target: str, way: Way, *, progress: Progress = silent) -> str:
-    """Push an image to `HOST/REPOSITORY[:TAG]`; `HOST/REPOSITORY@sha256:…`, by which it can be pulled.
+async def push(
+    store: Store, reference: str, target: str, way: Way, *, progress: Progress = silent
+) -> dict[Part, str]:
+    """Push an image to `HOST/REPOSITORY[:TAG]`, kernel and root for themselves to `TAG-kernel` and
+    `TAG-root`; each one's `HOST/REPOSITORY@sha256:…`, by which it can be pulled.
 
-    Raises `ImageError`; the registry then has nothing under the tag that it did not have before.
+    Raises `ImageError`; what stands under TAG in the registry is then what stood there before.
     """
     where = parse_reference(target)
     if where["digest"]:
         raise ImageError(f"{target} names a digest", remedy="Push to a tag; the digest is told afterwards")
+    if len(where["tag"]) > _LONGEST_TAG:
+        raise ImageError(f"the tag is longer than {_LONGEST_TAG} characters", remedy="Choose a shorter one")
     _require_skopeo()
     image = store.resolve(reference)
-    place = f"{where['host']}/{where['path']}"
+    place, tag = f"{where['host']}/{where['path']}", where["tag"] or "latest"
+    pushed: dict[Part, str] = {}
     async with store.stage(progress) as stage:
-        layout, digest_file = stage / "layout", stage / "digest"
-        await asyncio.to_thread(write_layout, image.files.root.parent, image.manifest, layout, progress)
+        layout, work, digest_file = stage / "layout", stage / "work", stage / "digest"
+        work.mkdir()
+        await write_layout(image.files.root.parent, image.manifest, layout, work, progress)
         options = _options(way, "dest", where["host"], stage)
-        await run(
-            [
-                *_COPY,
-                *options,
-                f"--digestfile={digest_file}",
-                f"oci:{layout}:{TAG}",
-                f"docker://{place}:{where['tag'] or 'latest'}",
-            ],
-            on_line=_told(progress, "push"),
-            remedy=_REMEDY,
-        )
-        return f"{place}@{digest_file.read_text().strip()}"
+        for part in (Part.KERNEL, Part.ROOT, Part.IMAGE):  # what is pulled by TAG appears last
+            name = tag if part is Part.IMAGE else f"{tag}-{part}"
+            await run(
+                [
+                    *_COPY,
+                    *options,
+                    f"--digestfile={digest_file}",
+                    f"oci:{layout}:{part}",
+                    f"docker://{place}:{name}",
+                ],
+                on_line=_told(progress, f"push {part}"),
+                remedy=_REMEDY,
+            )
+            pushed[part] = f"{place}@{digest_file.read_text().strip()}"
+    return pushed
 
 
 async def pull(
@@ -81,7 +96,7 @@ async def pull(
         layout, files = stage / "layout", stage / "image"
         options = _options(way, "src", where["host"], stage)
         await run(
-            [*_COPY, *options, f"docker://{place}", f"oci:{layout}:{TAG}"],
+            [*_COPY, *options, f"docker://{place}", f"oci:{layout}:{Part.IMAGE}"],
             on_line=_told(progress, "pull"),
             remedy=_REMEDY,
         )

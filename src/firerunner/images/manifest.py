@@ -6,12 +6,18 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from firerunner.errors import ImageError
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+SCHEMA_VERSION: Final = 2
+"""Of the manifests that this FireRunner reads and writes."""
 
 
 class ImageFile(StrEnum):
@@ -110,3 +116,32 @@ class Manifest(_Part):
         content = self.model_dump(mode="json", exclude={"digest"})
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(content: bytes, where: str) -> Manifest:
+    """The manifest in `content`, its digest not yet checked; `where` names it in errors.
+
+    Raises `ImageError` for what is no manifest, or one of another version.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        version = _version(content)
+        if version is not None and version != SCHEMA_VERSION:
+            raise ImageError(
+                f"{where} is a manifest of version {version}, this FireRunner reads version {SCHEMA_VERSION}",
+                remedy="Build the image again; `firerunner image prune` removes the old one",
+            ) from error
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ImageError(
+            f"{where} is not a manifest: {place}: {first['msg']}", remedy="Build it again"
+        ) from error
+
+
+def _version(content: bytes) -> int | None:
+    try:
+        found = json.loads(content)["schema_version"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, int) else None

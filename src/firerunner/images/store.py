@@ -27,10 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from firerunner.errors import DigestMismatch, ImageError, ImageMissing
-from firerunner.images.manifest import FileFacts, ImageFile, Manifest
+from firerunner.images.manifest import FileFacts, ImageFile, Manifest, read_manifest
 from firerunner.images.progress import Progress, silent
 from firerunner.machines.spec import ImageFiles
 
@@ -141,14 +139,22 @@ class Store:
         (files / _MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n")
         files.chmod(0o755)
         target = self._directory / sealed.digest
-        if target.exists():  # the same content, built before
-            shutil.rmtree(target)
-        _flush(files)
-        files.rename(target)
-        self._remember(target, {name: self._stamp(target / name) for name in sealed.files})
+        if not self._is_whole(sealed.digest):
+            shutil.rmtree(target, ignore_errors=True)
+            _flush(files)
+            files.rename(target)
+            self._remember(target, {name: self._stamp(target / name) for name in sealed.files})
         if named:
             self._point(sealed.name, sealed.digest)
         return self.resolve(sealed.digest)
+
+    def _is_whole(self, digest: str) -> bool:
+        """True if the same content is there already: it stays, because machines may be made of it."""
+        try:
+            self.resolve(digest)
+        except ImageError:
+            return False
+        return True
 
     async def with_facts(self, image: Image, facts: Mapping[str, Any]) -> Image:
         """The same image with what its first boots have shown, under its new digest, which gets the name.
@@ -204,15 +210,9 @@ class Store:
     def _manifest(self, digest: str) -> Manifest:
         path = self._directory / digest / _MANIFEST
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            manifest = read_manifest(path.read_bytes(), str(path))
         except FileNotFoundError as error:
             raise ImageMissing(f"image {digest} has no {path}", remedy="Build it again") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ImageError(
-                f"{path} is not a manifest: {where}: {first['msg']}", remedy="Build it again"
-            ) from error
         if not manifest.digest == manifest.content_digest() == digest:
             raise DigestMismatch(f"{path} is not what its digest says", remedy="Build the image again")
         return manifest

@@ -235,6 +235,39 @@ async def test_the_same_content_may_be_committed_again(store: Store) -> None:
     assert again.manifest == first.manifest
 
 
+async def test_files_that_are_there_already_stay_because_machines_use_them(store: Store) -> None:
+    first = await stored(store)
+    inode = first.files.root.stat().st_ino
+
+    again = await stored(store)
+    assert again.files.root.stat().st_ino == inode
+
+    first.files.root.write_text("damaged")
+    mended = await stored(store)
+    assert mended.files.root.read_text() != "damaged"
+
+
+async def test_the_name_points_to_the_finished_image_only(store: Store) -> None:
+    async with store.stage() as stage:
+        fill(stage / "image")
+        bare = store.commit(stage / "image", manifest_of(stage / "image"), named=False)
+    assert store.names() == {}
+
+    recorded = await store.with_facts(bare, {"info": {"features": {}}})
+    assert store.names() == {"demo": recorded.manifest.digest}
+
+
+async def test_a_manifest_of_another_version_says_so(store: Store, directory: Path) -> None:
+    digest = "0" * 64
+    (directory / digest).mkdir(parents=True)
+    (directory / digest / "manifest.json").write_text('{"schema_version": 1}')
+
+    with pytest.raises(ImageError, match="of version 1, this FireRunner reads version 2") as raised:
+        store.inspect(digest)
+
+    assert "Build the image again" in raised.value.remedy
+
+
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
