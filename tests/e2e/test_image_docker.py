@@ -27,6 +27,7 @@ containers:
     - docker run --rm --link web REGISTRY/ci/box wget -q -O - http://web/page
     - printf 'FROM REGISTRY/ci/box\\nRUN echo built > /built\\n' | docker build --quiet --tag own -
     - docker run --rm own cat /built
+    - docker run --rm REGISTRY/ci/box busybox nslookup registry.test
     - docker info --format 'driver={{.Driver}} cgroups={{.CgroupVersion}}'
 """
 
@@ -71,4 +72,5 @@ async def test_containers_services_and_builds_work_in_a_machine(image: Image, sh
     assert "hello from a container of fr-" in trace
     assert "a page of a service" in trace
     assert "\nbuilt" in trace
+    assert "10.0.2.101" in trace, "a container finds the pool's names by DNS"
     assert "driver=overlay2 cgroups=2" in trace
