@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from typing import Any
 
 import yaml
 
+from firerunner.demo.stage import free_port, strike
 from firerunner.demo.supervisor import Supervisor
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Job, Project
-from firerunner.machines.qemu import QemuDriver
 
 GITLAB_NAME = "gitlab.test"
 JOB_S = 420.0
@@ -122,25 +121,6 @@ async def _build(
     Path(described["state_dir"]).mkdir(mode=0o711)
     service = Supervisor(config, directory / "service.log", restart_after_s=1.0)
     service.start()
-    stack.push_async_callback(_strike, fake, service, Path(described["state_dir"]))
+    stack.push_async_callback(strike, fake, service, Path(described["state_dir"]))
     await service.until_healthy(f"http://127.0.0.1:{web}/health")
     return Lab(directory, fake, project, f"127.0.0.1:{web}", config, service)
-
-
-async def _strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:
-    for job in gitlab.jobs():
-        gitlab.cancel(job, force=True)
-    await service.finish()
-    driver = QemuDriver(state_dir)
-    try:
-        for sighting in await driver.list():
-            await driver.destroy(sighting.machine_id)
-    finally:
-        await driver.aclose()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.lab import free_port
+from firerunner.demo.stage import free_port
 
 START_S = 20.0
 USER, PASSWORD = "runner", "s3cret"

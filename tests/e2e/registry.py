@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import hashlib
 import io
 import json
@@ -19,7 +18,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.e2e.lab import free_port
+from firerunner.demo.stage import free_port
 
 START_S = 30.0
 
@@ -131,8 +130,3 @@ def busybox_root(path: Path, extra: Mapping[str, bytes] | None = None) -> None:
             entry = tarfile.TarInfo(f"bin/{name}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
-
-
-def gzipped(path: Path) -> bytes:
-    """The file's content, compressed."""
-    return gzip.compress(path.read_bytes(), compresslevel=1)

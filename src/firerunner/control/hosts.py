@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from firerunner.control.context import Context
 from firerunner.errors import MachineError
-from firerunner.machines.spec import Resources
 from firerunner.planning import HostChanged, HostFacts
+from firerunner.planning.entries import NOTHING
 
 HOST_PAUSE_S = 20.0
 """How long a host that could not make a machine is left alone."""
-
-NOTHING = Resources(0, 0, 0)
 
 
 async def look_at_host(ctx: Context, host: str) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from firerunner.errors import CallRefused, GitLabError, Unreachable
 from firerunner.gitlab import NewRunner, RestClient, Scope
-from firerunner.ledger import JournalEntry, Ledger, SizedRunner
-from firerunner.planning.sized import SIZED, Size, pool_name
+from firerunner.ledger import SIZED, JournalEntry, Ledger, SizedRunner
+from firerunner.planning.sized import Size, pool_name
 from firerunner.settings import PoolSettings, SizedSettings
 
 CREATE, DELETE = "create_runner", "delete_runner"

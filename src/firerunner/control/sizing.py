@@ -17,8 +17,8 @@ from firerunner.control.sized_runners import Place, Rest, make, place_of, settle
 from firerunner.errors import GitLabError, NotLeader, TokenRefused, Unreachable
 from firerunner.gitlab import PendingJob
 from firerunner.intake import Hook
-from firerunner.ledger import Ledger, SizedRunner
-from firerunner.planning.sized import SIZED, Template, Unserved, Wanted, judge
+from firerunner.ledger import SIZED, Ledger, SizedRunner
+from firerunner.planning.sized import Template, Unserved, Wanted, judge
 from firerunner.settings import PoolSettings
 
 TICK_S = 1.0

@@ -82,7 +82,7 @@ async def _build(
         FakeGitLab(directory / "gitlab", external_url=f"http://{GITLAB_NAME}:PORT")
     )
     project = await gitlab.add_project(PROJECT, project_files())
-    web, gate, secret = _free_port(), _free_port(), secrets.token_urlsafe(16)
+    web, gate, secret = free_port(), free_port(), secrets.token_urlsafe(16)
     gitlab.add_hook(project, f"http://127.0.0.1:{web}/webhook", token=secret)
     pools = [
         {
@@ -115,12 +115,12 @@ async def _build(
     ledger = await stack.enter_async_context(open_ledger(settings))
     service = Supervisor(config, directory / "service.log", restart_after_s)
     service.start()
-    stack.push_async_callback(_strike, gitlab, service, settings.state_dir)
+    stack.push_async_callback(strike, gitlab, service, settings.state_dir)
     await service.until_healthy(f"http://{settings.listen.web}/health")
     return Stage(directory, config, settings, gitlab, project, ledger, service)
 
 
-async def _strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:
+async def strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:
     """End what still runs, also after an interruption in the middle of it all."""
     for job in gitlab.jobs():
         gitlab.cancel(job)
@@ -134,7 +134,8 @@ async def _strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> N
         await driver.aclose()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.ledger import Ledger
 from firerunner.ledger.records import (
+    SIZED,
     Clock,
     JobRecord,
     JournalEntry,
@@ -17,6 +18,7 @@ from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, Machine
 __all__ = [
     "LIVE_MACHINES",
     "OPEN_JOBS",
+    "SIZED",
     "Clock",
     "JobRecord",
     "JobState",

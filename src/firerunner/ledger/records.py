@@ -16,6 +16,9 @@ Clock = Callable[[], float]
 """Gives the Unix time in seconds. `time.time`, or a test's own."""
 
 
+SIZED = "sized"
+"""The journal's word for what is about runners of sized tags; the subject is the tag."""
+
 DEFAULT_GITLAB = "gitlab"
 """What the only GitLab of a service is called."""
 

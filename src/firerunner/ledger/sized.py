@@ -9,12 +9,9 @@ import sqlalchemy as sa
 from firerunner.errors import StaleWrite
 from firerunner.ledger import journal
 from firerunner.ledger.keyring import Keyring
-from firerunner.ledger.records import SizedRunner
+from firerunner.ledger.records import SIZED, SizedRunner
 from firerunner.ledger.schema import sized_runners
 from firerunner.ledger.transaction import Transaction
-
-KIND = "sized"
-"""The journal's word for them; the subject is the tag."""
 
 
 async def select(tx: Transaction, keys: Keyring) -> list[SizedRunner]:
@@ -43,7 +40,7 @@ async def add(tx: Transaction, runner: SizedRunner, encrypted_token: bytes) -> S
         )
     )
     told = {"pool": runner.pool, "gitlab": runner.gitlab, "runner": runner.runner_id}
-    await journal.write(tx, KIND, runner.tag, "runner added", detail=told)
+    await journal.write(tx, SIZED, runner.tag, "runner added", detail=told)
     return runner
 
 
@@ -61,14 +58,14 @@ async def begin_remove(tx: Transaction, pool: str, reason: str) -> None:
     )
     if changed.rowcount:
         await journal.write(
-            tx, KIND, await _tag(tx, pool), "withdrawn", detail={"pool": pool, "reason": reason}
+            tx, SIZED, await _tag(tx, pool), "withdrawn", detail={"pool": pool, "reason": reason}
         )
 
 
 async def remove(tx: Transaction, pool: str) -> None:
     tag = await _tag(tx, pool)
     await tx.connection.execute(sa.delete(sized_runners).where(sized_runners.c.pool == pool))
-    await journal.write(tx, KIND, tag, "runner removed", detail={"pool": pool})
+    await journal.write(tx, SIZED, tag, "runner removed", detail={"pool": pool})
 
 
 async def rekey(tx: Transaction, keys: Keyring) -> int:

@@ -10,9 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SIZED = "sized"
-"""The journal's word for what its rows about sized tags are about."""
-
 MIB_PER_GB = 1024
 MAX_NAME = 40
 """Characters of a pool's name."""

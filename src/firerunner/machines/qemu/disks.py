@@ -61,8 +61,10 @@ class Disks:
 
     def taken_mib(self) -> int:
         """What the disks take now; they are sparse."""
-        place, pattern = (self._machines, f"*/{DISK_FILE}") if self._apart is None else (self._apart, "*.raw")
-        found = place.glob(pattern)
+        if self._apart is None:
+            found = self._machines.glob(f"*/{DISK_FILE}")
+        else:
+            found = self._apart.glob(f"*{_SUFFIX}")
         return sum(_bytes_on_disk(path) for path in found) >> 20
 
     def check(self) -> None:
