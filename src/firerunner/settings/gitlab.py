@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, field_validator
 
 from firerunner.machines.spec import Destination
-from firerunner.settings.secrets import ConfigFile, WithSecrets
+from firerunner.settings.secrets import ReadableFile, WithSecrets
 from firerunner.settings.values import checked_url
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -32,7 +32,7 @@ class GitLabSettings(WithSecrets):
     clone_url: str = ""
     """GitLab's base address as guests reach it. Empty: the same as `url`."""
 
-    ca_file: ConfigFile | None = None
+    ca_file: ReadableFile | None = None
     """PEM bundle to trust for GitLab besides the system's; guests get it too. None: no other."""
 
     api_token: SecretStr | None = None

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from firerunner.machines.spec import Destination, Resources
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.runner_config import EXECUTORS, parse_fragment
-from firerunner.settings.secrets import ConfigFile, WithSecrets
+from firerunner.settings.secrets import ReadableFile, WithSecrets
 from firerunner.settings.sized import SizedSettings
 from firerunner.settings.values import Duration, split_address
 
@@ -77,7 +77,7 @@ class PoolSettings(WithSecrets):
     """The HTTP proxy of the guests: set for the runner and for jobs (`http_proxy`, `https_proxy`,
     `no_proxy`), and allowed as a destination."""
 
-    ca_file: ConfigFile | None = None
+    ca_file: ReadableFile | None = None
     """PEM bundle that guests trust besides their own and GitLab's, for example for a registry."""
 
     projects: tuple[int, ...] = ()

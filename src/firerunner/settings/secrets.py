@@ -64,8 +64,20 @@ def found_path(path: Path) -> Path:
     return _base.get() / path
 
 
+def _readable(path: Path) -> Path:
+    found = found_path(path)
+    try:
+        with found.open("rb"):
+            return found
+    except OSError as error:
+        raise ValueError(f"cannot read {found}: {error.strerror}") from error
+
+
 ConfigFile = Annotated[Path, AfterValidator(found_path)]
 """A file that the configuration names; a relative path is looked for like a secret's."""
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""The same, of a file that has to be there already."""
 
 
 class WithSecrets(Section):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from firerunner.settings.secrets import ConfigFile, WithSecrets
+from firerunner.settings.secrets import ConfigFile, ReadableFile, WithSecrets
 from firerunner.settings.values import Address, Duration, Networks, Section
 
 
@@ -16,10 +16,10 @@ class ListenSettings(Section):
     web: Address = "127.0.0.1:8080"
     """Webhook, health and metrics."""
 
-    web_cert_file: ConfigFile | None = None
+    web_cert_file: ReadableFile | None = None
     """PEM certificate chain: webhook, health and metrics are then served by HTTPS."""
 
-    web_key_file: ConfigFile | None = None
+    web_key_file: ReadableFile | None = None
     """PEM private key of `web_cert_file`. None: it stands in the same file."""
 
     gate: Address = "127.0.0.1:8181"

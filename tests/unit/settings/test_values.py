@@ -207,3 +207,12 @@ def test_mistakes_in_a_fragment_are_named(fragment: str, said: str) -> None:
         parse_fragment(fragment)
 
     assert said in str(caught.value)
+
+
+def test_a_certificate_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:
+    message = refusal(tmp_path, ONE.replace("image: demo", "image: demo, ca_file: ca.pem"))
+
+    assert f"pools[0].ca_file: cannot read {tmp_path / 'ca.pem'}" in message
+    (tmp_path / "ca.pem").write_text("pem")
+    settings = load(tmp_path, ONE.replace("image: demo", "image: demo, ca_file: ca.pem"))
+    assert settings.pools[0].ca_file == tmp_path / "ca.pem"
