@@ -27,7 +27,7 @@ from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.readiness import readiness
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, served
-from firerunner.settings import PoolSettings, Settings
+from firerunner.settings import HostSettings, PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
 from firerunner.web import create_web
 
@@ -66,7 +66,7 @@ class _Service:
         await self._connections.configure(settings)
         holder = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         ours = ledger.acting_as(await ledger.lead(holder, LEASE_S, force=True))
-        drivers = {host.name: await self._driver(host.name) for host in settings.hosts}
+        drivers = {host.name: await self._driver(host) for host in settings.hosts}
         pools = KnownPools(settings.asking_pools())
         briefing = Briefing(lambda: self._reloader.settings, pools.get, drivers)
         context = Context(
@@ -156,20 +156,11 @@ class _Service:
         except SettingsError as error:  # no reason to keep tokens and pools of yesterday
             self._log.error("the web's new certificate is not taken, the old one stays", error=str(error))
 
-    async def _driver(self, name: str) -> QemuDriver:
-        settings = self._reloader.settings
-        host = next(host for host in settings.hosts if host.name == name)
-        driver = QemuDriver(
-            settings.state_dir,
-            vcpu=host.vcpu,
-            memory_mib=host.memory_mib,
-            disk_mib=host.disk_mib,
-            disk_dir=host.disk_dir,
-            keep_free_mib=host.keep_free_mib,
-        )
+    async def _driver(self, host: HostSettings) -> QemuDriver:
+        driver = driver_of(self._reloader.settings, host)
         self._stack.push_async_callback(driver.aclose)
         for problem in await driver.check():
-            raise HostUnusable(f"host {name}: {problem.what}", remedy=problem.remedy)
+            raise HostUnusable(f"host {host.name}: {problem.what}", remedy=problem.remedy)
         return driver
 
     async def _prepare(self, drivers: Mapping[str, QemuDriver]) -> None:
@@ -219,6 +210,18 @@ class _Service:
 def _certificate(settings: Settings) -> Certificate | None:
     listen = settings.listen
     return Certificate(listen.web_cert_file, listen.web_key_file) if listen.web_cert_file else None
+
+
+def driver_of(settings: Settings, host: HostSettings) -> QemuDriver:
+    """What makes machines on this host. The caller closes it."""
+    return QemuDriver(
+        settings.state_dir,
+        vcpu=host.vcpu,
+        memory_mib=host.memory_mib,
+        disk_mib=host.disk_mib,
+        disk_dir=host.disk_dir,
+        keep_free_mib=host.keep_free_mib,
+    )
 
 
 def make_state_dir(path: Path) -> None:

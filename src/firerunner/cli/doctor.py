@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from firerunner.app import driver_of
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_findings
 from firerunner.doctor import examine_computer, examine_settings
 from firerunner.findings import Finding, Level
@@ -31,7 +32,7 @@ def doctor(config: ConfigPath = DEFAULT_CONFIG, as_json: Json = False) -> None:
 
 async def _examine(settings: Settings | None) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="firerunner-doctor-") as scratch:
-        driver = QemuDriver(settings.state_dir if settings else Path(scratch))
+        driver = driver_of(settings, settings.hosts[0]) if settings else QemuDriver(Path(scratch))
         try:
             findings = await examine_computer(driver)
             if settings is None:
