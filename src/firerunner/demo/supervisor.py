@@ -20,6 +20,9 @@ START_S = 30.0
 FINISH_S = 60.0
 POLL_S = 0.1
 
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "INT", "--")
+"""Should we be killed, the service finishes: nobody else would ever stop it (setpriv(1))."""
+
 
 class Supervisor:
     """Starts the service and, like an init system, starts it again when it dies."""
@@ -50,7 +53,12 @@ class Supervisor:
         while True:
             with self._log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self.command, stdin=DEVNULL, stdout=DEVNULL, stderr=log, start_new_session=True
+                    *_DIES_WITH_US,
+                    *self.command,
+                    stdin=DEVNULL,
+                    stdout=DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
                 )
             await self._process.wait()
             self.restarts += 1
