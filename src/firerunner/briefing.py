@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from firerunner.errors import GitLabError
 from firerunner.gate import GuestFacts
 from firerunner.ledger import MachineRecord
 from firerunner.machines.driver import Driver
@@ -14,7 +15,7 @@ from firerunner.settings import GitLabSettings, PoolSettings, Settings
 
 
 class Briefing:
-    """Knows the settings in force, and each pool that was in force since the start."""
+    """Knows the settings in force, and each pool and GitLab that was in force since the start."""
 
     def __init__(
         self,
@@ -25,15 +26,17 @@ class Briefing:
         self._settings = settings
         self._pool = pool
         self._drivers = drivers
+        self._gitlabs: dict[str, GitLabSettings] = {}
 
     def egress(self, pool: PoolSettings) -> tuple[Destination, ...]:
-        """Where the pool's guests may connect to."""
+        """Where the pool's guests may connect to. Raises GitLabError if its GitLab is not known."""
         return pool.destinations(self._gitlab(pool.gitlab).destination)
 
     def guest_facts(self, machine: MachineRecord) -> GuestFacts:
         """What the gate must know of a machine beyond the ledger.
 
-        A pool that was taken out of the configuration: its last jobs still have to speak.
+        A pool that was taken out of the configuration: its last jobs still have to speak. Raises GitLabError
+        if its GitLab is not known: another one's address would get this one's job tokens.
         """
         gitlab = self._gitlab(machine.gitlab)
         pool = self._pool(machine.pool)
@@ -52,8 +55,13 @@ class Briefing:
         )
 
     def _gitlab(self, name: str) -> GitLabSettings:
-        gitlabs = self._settings().gitlab
-        return next((gitlab for gitlab in gitlabs if gitlab.name == name), gitlabs[0])
+        self._gitlabs |= {gitlab.name: gitlab for gitlab in self._settings().gitlab}
+        try:
+            return self._gitlabs[name]
+        except KeyError:
+            raise GitLabError(
+                f"gitlab {name!r} is not configured", remedy="Put it back until its last job has ended"
+            ) from None
 
 
 def _pem(path: Path | None) -> str | None:

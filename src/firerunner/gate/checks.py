@@ -143,7 +143,7 @@ class Ties:
             gitlab=job.gitlab,
             gitlab_job_id=job.gitlab_job_id,
             token_digest=digest(token),
-            facts=self._desk.facts(machine),
+            facts=self._desk.facts_of(machine),
             spoken=job.state is JobState.RUNNING and not job.has_payload,
             believed_until=now + self._desk.limits.remember_s,
             job_status=job.gitlab_status,

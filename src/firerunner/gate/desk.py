@@ -10,9 +10,10 @@ import structlog
 from firerunner.errors import GitLabError
 from firerunner.gate.events import GateEvent, JobGone
 from firerunner.gate.limits import Limits
-from firerunner.gate.ports import Clock, Count, Facts, GateLedger, Notify
+from firerunner.gate.ports import Clock, Count, Facts, GateLedger, GuestFacts, Notify
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gitlab.jobs import JobClient
+from firerunner.ledger.records import MachineRecord
 
 log = structlog.get_logger("firerunner.gate")
 
@@ -36,8 +37,14 @@ class Desk:
         try:
             return self.gitlab(gitlab)
         except GitLabError as error:
-            log.error("a guest's GitLab is unknown", gitlab=gitlab, error=str(error))
-            raise Refusal(503, Kind.UPSTREAM, "its GitLab is not known now", retry_after_s=30) from error
+            raise _unknown(gitlab, error) from error
+
+    def facts_of(self, machine: MachineRecord) -> GuestFacts:
+        """How its guest sees the world; one of a GitLab that is not configured has to wait."""
+        try:
+            return self.facts(machine)
+        except GitLabError as error:
+            raise _unknown(machine.gitlab, error) from error
 
     def tell(self, event: GateEvent) -> None:
         """Notify control. Its troubles are not the guest's: they are logged and counted."""
@@ -56,3 +63,8 @@ class Desk:
         self.told_gone.add(job_id)
         log.warning("a job is gone", job_id=job_id, machine_id=machine_id, code=code, job_status=job_status)
         self.tell(JobGone(job_id, machine_id, code, job_status))
+
+
+def _unknown(gitlab: str, error: GitLabError) -> Refusal:
+    log.error("a guest's GitLab is unknown", gitlab=gitlab, error=str(error))
+    return Refusal(503, Kind.UPSTREAM, "its GitLab is not known now", retry_after_s=30)

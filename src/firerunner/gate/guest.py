@@ -36,9 +36,10 @@ async def booted(desk: Desk, exchange: Exchange, machine_id: str) -> None:
     await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
     if machine.state not in _COMING or machine.boots > 0:
         raise _second_boot()
+    facts = desk.facts_of(machine)  # what may fail comes before the boot is spent
     if await desk.ledger.spend_boot(machine_id) > 1:
         raise _second_boot()
-    files = welcome(machine_id, credential, desk.facts(machine), int(desk.clock()))
+    files = welcome(machine_id, credential, facts, int(desk.clock()))
     try:
         await _arrive(desk, machine_id)
     except StaleWrite:
