@@ -18,6 +18,7 @@ from firerunner.errors import BadAnswer, LedgerError, NotLeader, StaleWrite
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
 from firerunner.ledger import MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
+from firerunner.settings import PoolSettings
 
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
@@ -29,8 +30,8 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
     outcome, retry_at, reason = AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, "the ask broke off"
     machine_id = action.machine_id or new_machine_id()
     try:
+        pool = ctx.pools[action.pool]  # looked up once: settings may change meanwhile
         if action.machine_id is None:
-            pool = ctx.pools[action.pool]
             ctx.post_machine(
                 await ctx.ledger.reserve(
                     machine_id, action.pool, action.host, pool.resources, image_digest, gitlab=pool.gitlab
@@ -40,17 +41,19 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
             await ctx.ledger.begin_ask(
                 machine_id,
                 host=action.host,
-                resources=ctx.pools[action.pool].resources,
+                resources=pool.resources,
                 image_digest=image_digest,
+                gitlab=pool.gitlab,
             )
         except StaleWrite as error:
-            # An earlier ask for this id could not be marked as over: the id may not be used again.
+            # The id may not be used again: an earlier ask for it could not be marked as over, or it is
+            # known to another GitLab than the pool has now.
             with suppress(StaleWrite):
                 await ctx.ledger.end_ask(machine_id, "never marked as over")
             await fail_machine(ctx, machine_id, str(error), judged=MachineState.RESERVED)
             raise
         try:
-            outcome, retry_at, reason = await _ask(ctx, action.pool, machine_id, info)
+            outcome, retry_at, reason = await _ask(ctx, pool, machine_id, info)
         except Exception:
             # Not for a cancellation: then the ask may still be answered, and the mark has to stay.
             await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id, "broke off"))
@@ -82,11 +85,11 @@ async def _post_machine(ctx: Context, machine_id: str) -> None:
 
 
 async def _ask(
-    ctx: Context, pool: str, machine_id: str, info: dict[str, Any]
+    ctx: Context, pool: PoolSettings, machine_id: str, info: dict[str, Any]
 ) -> tuple[AskOutcome, float, str]:
-    gitlab = ctx.pools[pool].gitlab
+    name, gitlab = pool.name, pool.gitlab
     asks = ctx.gitlab(gitlab).asks
-    answer = await asks.ask(ctx.runner_token(pool), machine_id, info, ctx.last_update.get(pool))
+    answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
     if isinstance(answer, Trouble):
         ctx.gitlab_faults[gitlab] = answer.message
@@ -94,21 +97,21 @@ async def _ask(
         ctx.gitlab_faults.pop(gitlab, None)
     match answer:
         case AskedJob(raw=raw):
-            ctx.last_update.pop(pool, None)
+            ctx.last_update.pop(name, None)
             await _until_written(ctx, machine_id, lambda: ctx.ledger.keep_answer(machine_id, raw))
             await take_answer(ctx, machine_id, raw)
             return AskOutcome.JOB, now, ""
         case AskedNothing(last_update=last_update):
             if last_update:
-                ctx.last_update[pool] = last_update
-            return AskOutcome.NOTHING, now + ctx.pools[pool].check_interval, ""
+                ctx.last_update[name] = last_update
+            return AskOutcome.NOTHING, now + pool.check_interval, ""
         case Refused(status=status, message=message):
-            ctx.log.error("runner token refused", pool=pool, status=status, message=message)
+            ctx.log.error("runner token refused", pool=name, status=status, message=message)
             return AskOutcome.REFUSED, now + REFUSED_PAUSE_S, f"GitLab refused the runner token ({status})"
         case Trouble(message=message, retry_after_s=retry_after_s, maybe_assigned=maybe_assigned):
             if maybe_assigned:
                 await ctx.ledger.note("machine", machine_id, "ask_unanswered", {"message": message})
-            ctx.log.warning("ask failed", pool=pool, machine=machine_id, message=message)
+            ctx.log.warning("ask failed", pool=name, machine=machine_id, message=message)
             return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
         case _:
             assert_never(answer)

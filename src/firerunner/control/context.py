@@ -98,10 +98,6 @@ class Context:
         self.locks.pop(machine_id, None)
         self.post(MachineRemoved(machine_id=machine_id, at=self.clock()))
 
-    def runner_token(self, pool: str) -> str:
-        """The runner token of a pool, in clear."""
-        return self.pools[pool].token
-
     def job_deadline_s(self, job: JobRecord) -> float:
         """How long the job may run: the shorter of GitLab's timeout and the pool's `max_job_time`."""
         pool = self.pools.get(job.pool)

@@ -23,6 +23,10 @@ class KnownPools(Mapping[str, PoolSettings]):
         """True while the pool may get jobs."""
         return name in self._declared
 
+    def serves(self, name: str, gitlab: str) -> bool:
+        """True while the pool may get jobs of that GitLab; machines and jobs never change theirs."""
+        return self.is_declared(name) and self._known[name].gitlab == gitlab
+
     def declared(self) -> list[PoolSettings]:
         """The pools that may get jobs."""
         return [self._known[name] for name in self._known if name in self._declared]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from firerunner.control.asking import fail_machine, take_answer
 from firerunner.control.context import Context
 from firerunner.errors import MachineError
-from firerunner.ledger import MachineRecord, MachineState
-from firerunner.planning.sized import SIZED
+from firerunner.ledger import SIZED, MachineRecord, MachineState
 
 
 async def recover(ctx: Context) -> None:

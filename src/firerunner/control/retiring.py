@@ -48,14 +48,17 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
 
 async def _remove_record(ctx: Context, machine: MachineRecord) -> bool:
     machine_id = machine.machine_id
-    if machine.pool not in ctx.pools:
+    pool = ctx.pools.get(machine.pool)
+    if pool is None or pool.gitlab != machine.gitlab:  # that runner token is not for this GitLab
         ctx.log.error(
-            "a runner manager record stays in GitLab: its pool is not configured", system_id=machine_id
+            "a runner manager record stays in GitLab: its pool is not configured there",
+            system_id=machine_id,
+            gitlab=machine.gitlab,
         )
         return True
     try:
         runners = ctx.gitlab(machine.gitlab).runners
-        await runners.delete_manager(ctx.runner_token(machine.pool), machine_id)
+        await runners.delete_manager(pool.token, machine_id)
     except GitLabError as error:
         ctx.log.warning("cannot remove a runner manager record yet", machine=machine_id, error=str(error))
         return False

@@ -34,7 +34,7 @@ async def settle(ctx: Context, job_id: int) -> bool:
             return True
         why = machine.reason if machine and machine.reason else "its machine vanished"
         undelivered = job.state in {JobState.TAKEN, JobState.ASSIGNED} and job.has_payload
-        if undelivered and job.attempts < MAX_MACHINES_PER_JOB and ctx.pools.is_declared(job.pool):
+        if undelivered and job.attempts < MAX_MACHINES_PER_JOB and ctx.pools.serves(job.pool, job.gitlab):
             ctx.post(JobHomeless(job_id=job_id, pool=job.pool, at=ctx.clock()))
             return True
         return await give_back(ctx, job, why)

@@ -70,7 +70,8 @@ class Sweep:
         if machine.state in BROKEN:
             self.retire(machine.machine_id, machine.reason)
             return
-        withdrawn = machine.pool in self._ctx.pools and not self._ctx.pools.is_declared(machine.pool)
+        pools = self._ctx.pools
+        withdrawn = machine.pool in pools and not pools.serves(machine.pool, machine.gitlab)
         if (finishing or withdrawn) and _is_idle(machine):
             why = "its pool is withdrawn" if withdrawn else "the controller finishes"
             self.retire(machine.machine_id, why, machine.state)

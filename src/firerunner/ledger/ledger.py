@@ -147,14 +147,16 @@ class Ledger:
         host: str | None = None,
         resources: Resources | None = None,
         image_digest: str | None = None,
+        gitlab: str | None = None,
     ) -> MachineRecord:
         """Before an ask leaves: marks it in flight and holds the room.
 
-        A kept id may be asked for again with another host, size or image, as long as nothing of it exists.
+        A kept id may be asked for again with another host, size or image, as long as nothing of it exists;
+        never at another GitLab than the one that knows it (`StaleWrite`).
         """
         return await self._write(
             lambda tx: machines.begin_ask(
-                tx, machine_id, host=host, resources=resources, image_digest=image_digest
+                tx, machine_id, host=host, resources=resources, image_digest=image_digest, gitlab=gitlab
             )
         )
 

@@ -135,8 +135,11 @@ async def begin_ask(
     host: str | None,
     resources: Resources | None,
     image_digest: str | None,
+    gitlab: str | None,
 ) -> MachineRecord:
     old = await get(tx, machine_id)
+    if gitlab is not None and gitlab != old.gitlab:
+        raise StaleWrite(f"machine {machine_id} is of gitlab {old.gitlab}, not of {gitlab}")
     if old.state not in {MachineState.RESERVED, MachineState.WAITING} or old.job_id is not None:
         raise StaleWrite(f"machine {machine_id} ({old.state}, job {old.job_id}) cannot be asked for")
     if old.ask_started_at is not None:

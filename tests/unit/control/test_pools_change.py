@@ -6,13 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.machines import Guest, start
-from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.gitlab import (
+    Answer,
+    GitLabCalls,
+    JobClient,
+    ManagerRemoval,
+    RunnerClient,
+    RunnersClient,
+    new_http,
+)
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineState
 
@@ -106,6 +116,71 @@ async def test_two_gitlabs_with_jobs_of_the_same_number(world: World, other: Fak
         assert {job.state for job in jobs} == {JobState.ENDED}
         assert other.managers() == []
         assert world.gitlab.managers() == []
+
+
+class Told(RunnerClient):
+    """Remembers which token and machine id a GitLab was shown."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, shown: set[tuple[str, str]]) -> None:
+        super().__init__(url, http)
+        self._shown = shown
+
+    async def ask(self, token: str, system_id: str, *more: Any) -> Answer:
+        self._shown.add((token, system_id))
+        return await super().ask(token, system_id, *more)
+
+
+class Removed(RunnersClient):
+    """Likewise."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, shown: set[tuple[str, str]]) -> None:
+        super().__init__(url, http)
+        self._shown = shown
+
+    async def delete_manager(self, token: str, system_id: str, **more: Any) -> ManagerRemoval:
+        self._shown.add((token, system_id))
+        return await super().delete_manager(token, system_id, **more)
+
+
+async def test_a_pool_that_moves_to_another_gitlab_takes_nothing_with_it(
+    world: World, other: FakeGitLab
+) -> None:
+    """Machine ids, jobs and tokens of one GitLab are never shown to another."""
+    shown: dict[str, set[tuple[str, str]]] = {"gitlab": set(), "other": set()}
+    async with new_http() as http:
+        project = await other.add_project("demo/app", {".gitlab-ci.yml": CI})
+        calls = {
+            name: GitLabCalls(
+                asks=Told(gitlab.url, http, shown[name]),
+                jobs=JobClient(gitlab.url, http),
+                runners=Removed(gitlab.url, http, shown[name]),
+            )
+            for name, gitlab in (("gitlab", world.gitlab), ("other", other))
+        }
+        world.context.gitlab = calls.__getitem__
+        world.job_clients["other"] = calls["other"].jobs
+        await world.until(lambda: _asked(shown["gitlab"]))
+        token = other.add_runner(["small"], run_untagged=True)
+        moved = world.context.pools["small"].model_copy(
+            update={"gitlab": "other", "runner_token": SecretStr(token)}
+        )
+
+        world.controller.set_pools({"small": moved})
+        pipeline = await other.run_pipeline(project)
+        job = other.job("one", pipeline)
+
+        assert (await other.wait_for_job(job, timeout_s=20)).status == "success"
+        await world.finish()
+
+    assert {token for token, _ in shown["gitlab"]} == {world.token}
+    assert {token for token, _ in shown["other"]} == {token}
+    assert not {machine for _, machine in shown["gitlab"]} & {machine for _, machine in shown["other"]}
+    assert {job.gitlab for job in await world.jobs()} == {"other"}
+    assert await world.ledger.machines() == []
+
+
+async def _asked(shown: set[tuple[str, str]]) -> bool:
+    return bool(shown)
 
 
 async def _reason(world: World, word: str) -> bool:

@@ -219,3 +219,12 @@ async def test_machines_are_listed_oldest_first(ledger: Ledger, clock) -> None:
 
     assert [m.machine_id for m in await ledger.machines()] == [B, A]
     assert [m.machine_id for m in await ledger.machines({MachineState.RESERVED})] == [A]
+
+
+async def test_an_id_that_one_gitlab_knows_is_never_asked_for_at_another(ledger: Ledger) -> None:
+    await ledger.reserve("fr-aaaaaaaaaaaa", "small", "local", Resources(1, 1, 1), "digest", gitlab="one")
+
+    with pytest.raises(StaleWrite, match="is of gitlab one, not of two"):
+        await ledger.begin_ask("fr-aaaaaaaaaaaa", gitlab="two")
+
+    assert (await ledger.begin_ask("fr-aaaaaaaaaaaa", gitlab="one")).gitlab == "one"
