@@ -10,7 +10,7 @@ from firerunner.errors import GitLabError
 from firerunner.gate import GuestFacts
 from firerunner.ledger import MachineRecord
 from firerunner.machines.driver import Driver
-from firerunner.machines.spec import Destination
+from firerunner.machines.spec import Egress
 from firerunner.settings import GitLabSettings, PoolSettings, Settings
 
 
@@ -28,9 +28,9 @@ class Briefing:
         self._drivers = drivers
         self._gitlabs: dict[str, GitLabSettings] = {}
 
-    def egress(self, pool: PoolSettings) -> tuple[Destination, ...]:
+    def egress(self, pool: PoolSettings) -> tuple[Egress, ...]:
         """Where the pool's guests may connect to. Raises GitLabError if its GitLab is not known."""
-        return pool.destinations(self._gitlab(pool.gitlab).destination)
+        return pool.outside(self._gitlab(pool.gitlab).destination)
 
     def guest_facts(self, machine: MachineRecord) -> GuestFacts:
         """What the gate must know of a machine beyond the ledger.

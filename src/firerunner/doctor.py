@@ -9,7 +9,9 @@ from firerunner.errors import FireRunnerError, TokenRefused
 from firerunner.findings import Finding, Level
 from firerunner.gitlab import RunnersClient, new_http
 from firerunner.images import RunnerKind, missing_tools
+from firerunner.machines.qemu.checks import find_program
 from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.machines.qemu.uplink import uplink_of
 from firerunner.settings import GitLabSettings, Settings
 
 
@@ -47,6 +49,10 @@ async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Findi
     """Are images there, is KVM real, does GitLab take the runner tokens?"""
     findings = []
     for pool in settings.pools:
+        try:
+            uplink_of([each for each in pool.egress if not isinstance(each, str)], (), find_program("nft"))
+        except FireRunnerError as error:
+            findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
         try:
             image = image_store(settings).resolve(pool.image)
         except FireRunnerError as error:

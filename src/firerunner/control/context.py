@@ -15,7 +15,7 @@ from firerunner.gitlab import GitLabCalls
 from firerunner.images import Image
 from firerunner.ledger import JobRecord, Ledger, MachineRecord
 from firerunner.machines.driver import Driver
-from firerunner.machines.spec import Destination
+from firerunner.machines.spec import Egress
 from firerunner.planning import Event, MachineMoved, MachineRemoved
 from firerunner.settings import PoolSettings
 from firerunner.telemetry import Counters
@@ -35,7 +35,7 @@ class Context:
     """By host name."""
     gitlab: Callable[[str], GitLabCalls]
     """A GitLab's clients by its name, those of this moment. Raises GitLabError if it is not configured."""
-    egress: Callable[[PoolSettings], tuple[Destination, ...]]
+    egress: Callable[[PoolSettings], tuple[Egress, ...]]
     """Where a pool's guests may connect to."""
     pools: KnownPools
     resolve_image: Callable[[str], Image]

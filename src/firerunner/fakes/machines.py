@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from firerunner.errors import HostUnusable, MachineError
-from firerunner.machines.spec import Destination, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, MachineSpec, Resources, Sighting
 
 Life = Callable[["Guest"], Awaitable[None]]
 """What a guest does between its VMM's start and its end."""
@@ -176,7 +176,7 @@ class FakeDriver:
         """Not used: these guests know the gate's own address."""
         return f"http://gate/m/{machine_id}"
 
-    def hosts_entries(self, destinations: tuple[Destination, ...]) -> Sequence[tuple[str, str]]:
+    def hosts_entries(self, egress: tuple[Egress, ...]) -> Sequence[tuple[str, str]]:
         """None are needed."""
         return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from firerunner.machines.spec import Destination, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, MachineSpec, Resources, Sighting
 
 
 class Driver(Protocol):
@@ -44,8 +44,8 @@ class Driver(Protocol):
         """The gate as the guest of this machine reaches it, without a slash at the end."""
         ...
 
-    def hosts_entries(self, destinations: tuple[Destination, ...]) -> Sequence[tuple[str, str]]:
-        """(name, address) for each egress destination, for the guest's hosts file."""
+    def hosts_entries(self, egress: tuple[Egress, ...]) -> Sequence[tuple[str, str]]:
+        """(name, address) for each destination that `egress` names, for the guest's hosts file."""
         ...
 
     async def aclose(self) -> None:

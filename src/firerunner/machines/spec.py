@@ -50,6 +50,33 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """Every TCP destination of an IPv4 network, on one port or on all."""
+
+    cidr: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Every name below `parent`, on one port or on all; resolved on the host's side."""
+
+    parent: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """Every public IPv4 address, on one port or on all, and DNS as the host has it."""
+
+    port: int | None = None
+
+
+Egress = Destination | Network | Domain | Internet
+"""What a pool lets its guests reach besides the gate."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFiles:
     """An image's files on this computer, already checked against the manifest."""
 
@@ -71,7 +98,7 @@ class MachineSpec:
     """`host:port` where the gate listens, as seen from the machine's host."""
     credential: str = field(repr=False)
     """The one-machine credential: worth one boot and one ask at the gate."""
-    egress: tuple[Destination, ...] = ()
+    egress: tuple[Egress, ...] = ()
     max_lifetime_s: float = 7200.0
     """The watchdog outside the guest ends the machine after this many seconds, controller or not."""
 

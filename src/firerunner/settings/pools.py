@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from firerunner.machines.spec import Destination, Resources
+from firerunner.machines.spec import Destination, Egress, Resources
+from firerunner.settings.egress import GITLAB, EgressItem
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.runner_config import EXECUTORS, parse_fragment
 from firerunner.settings.secrets import ReadableFile, WithSecrets
 from firerunner.settings.sized import SizedSettings
-from firerunner.settings.values import Duration, split_address
+from firerunner.settings.values import Duration
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _DAEMON_OURS = frozenset({"hosts", "data-root", "exec-root", "pidfile", "host", "tls", "tlsverify"})
-GITLAB = "gitlab"
-
-
-def _egress(value: Any) -> Any:
-    if value == GITLAB or isinstance(value, Destination):
-        return value
-    if isinstance(value, str):
-        host, port = split_address(value) if re.fullmatch(r"\S+:\d{1,5}", value) else ("", 0)
-        if not host:
-            raise ValueError("expected `gitlab` or host:port")
-        return Destination(host, port)
-    if isinstance(value, dict) and {"host", "port"} <= set(value) <= {"host", "port", "connect_to"}:
-        return Destination(str(value["host"]), int(value["port"]), value.get("connect_to"))
-    raise ValueError("expected `gitlab`, host:port, or a mapping of host, port and optionally connect_to")
 
 
 class PoolSettings(WithSecrets):
@@ -70,8 +57,9 @@ class PoolSettings(WithSecrets):
     hosts: tuple[str, ...] = ()
     """Hosts that may run this pool's machines. Empty: all."""
 
-    egress: tuple[Annotated[Destination | str, BeforeValidator(_egress)], ...] = (GITLAB,)
-    """TCP destinations that guests may reach besides the gate: `gitlab`, or host:port."""
+    egress: tuple[EgressItem, ...] = (GITLAB,)
+    """What guests may reach besides the gate: `gitlab`, host:port, `*.domain`, an IPv4 network in CIDR
+    form, or `internet`; the last three with `:port`, or without for all TCP ports."""
 
     proxy: ProxySettings = ProxySettings()
     """The HTTP proxy of the guests: set for the runner and for jobs (`http_proxy`, `https_proxy`,
@@ -159,10 +147,11 @@ class PoolSettings(WithSecrets):
         """What runs the jobs in the guest: `shell`, or `docker`."""
         return str(self.runner_options.get("executor", EXECUTORS[0]))
 
-    def destinations(self, gitlab: Destination) -> tuple[Destination, ...]:
+    def outside(self, gitlab: Destination) -> tuple[Egress, ...]:
         """The egress list with the word `gitlab` replaced by the real destination, and the proxy."""
-        named = [gitlab if isinstance(item, str) else item for item in self.egress]
+        allowed = [gitlab if isinstance(item, str) else item for item in self.egress]
+        named = {(item.host, item.port) for item in allowed if isinstance(item, Destination)}
         proxy = self.proxy.destination
-        if proxy is not None and (proxy.host, proxy.port) not in {(item.host, item.port) for item in named}:
-            named.append(proxy)
-        return tuple(named)
+        if proxy is not None and (proxy.host, proxy.port) not in named:
+            allowed.append(proxy)
+        return tuple(allowed)

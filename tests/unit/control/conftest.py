@@ -128,7 +128,7 @@ class World:
             ledger=self.ledger.acting_as(epoch),
             drivers={"local": self.driver},
             gitlab=lambda name: self._calls,
-            egress=lambda pool: pool.destinations(GitLabSettings(url=self.gitlab.url).destination),
+            egress=lambda pool: pool.outside(GitLabSettings(url=self.gitlab.url).destination),
             pools=KnownPools({"small": pool}),
             resolve_image=lambda reference: self._image,
             gate_address=self.gate_address,

@@ -20,7 +20,7 @@ from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.identity import FIRST_UID, UIDS, is_mapped
 from firerunner.machines.qemu.local import sight
-from firerunner.machines.qemu.order import Identity, Listener, Order
+from firerunner.machines.qemu.order import Identity, Listener, Order, Uplink
 from firerunner.machines.qemu.processes import Role, role_in
 from firerunner.machines.qemu.room import Allowance, check_room, measure_capacity
 from firerunner.machines.qemu.tsc import khz_in_cpuinfo
@@ -73,6 +73,7 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
         guest_address="10.0.2.15",
         listeners=[Listener("10.0.2.2", 80, "127.0.0.1", 8080)],
         names={"gitlab.test": "10.0.2.100"},
+        uplink=Uplink("/n", "table", [("example.com", None), ("example.org", 443)], resolves=True),
         identity=Identity(1, 2, [3]),
         cgroup_procs=["/c"],
         memory_limit_mib=512,
@@ -81,7 +82,8 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
     )
 
     assert orders.from_json(orders.to_json(order)) == order
-    assert orders.from_json(orders.to_json(order._replace(identity=None))).identity is None
+    bare = order._replace(identity=None, uplink=None)
+    assert orders.from_json(orders.to_json(bare)) == bare
 
 
 # Why a machine ended

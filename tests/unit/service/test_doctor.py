@@ -11,6 +11,7 @@ from firerunner.doctor import examine_settings
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.findings import Finding, Level
 from firerunner.machines.qemu import QemuDriver
+from firerunner.machines.spec import Internet
 from firerunner.settings import Settings, load_settings
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +58,17 @@ async def test_a_gitlab_that_is_not_there_is_said_once(tmp_path: Path) -> None:
     findings = await examined(settings)
 
     assert [finding.level for finding in findings if finding.subject == "gitlab"] == [Level.FAIL]
+
+
+async def test_a_pool_with_an_uplink_needs_nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = configured(tmp_path, "http://127.0.0.1:9", {"a": "glrt-x", "b": "glrt-y"})
+    open_one = settings.pools[0].model_copy(update={"egress": (Internet(443),)})
+    settings = settings.model_copy(update={"pools": (open_one, settings.pools[1])})
+    there = await examined(settings)
+    monkeypatch.setattr("firerunner.doctor.find_program", lambda _name: None)
+    missing = await examined(settings)
+
+    assert [finding for finding in there if "nft" in finding.what] == []
+    assert [(f.subject, f.level) for f in missing if "nft is not installed" in f.what] == [
+        ("pool a", Level.FAIL)
+    ]

@@ -29,7 +29,7 @@ def test_a_good_file_gives_typed_settings(tmp_path: Path) -> None:
 
     pool = settings.pool("small")
     assert pool.max_job_time == 5400
-    assert pool.destinations(settings.gitlab[0].destination) == (
+    assert pool.outside(settings.gitlab[0].destination) == (
         Destination("gitlab.test", 8929, connect_to="127.0.0.1"),
         Destination("mirror.test", 3142),
     )
@@ -76,7 +76,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         ("1h30m", "1 hour", "pools[0].max_job_time: expected a duration such as 30s"),
         ("http://127.0.0.1:8929", "gitlab.test", "gitlab.url: expected http(s)://host"),
         ("runner_token: glrt-secret", "runner_token_file: /nowhere/at/all", "runner_token_file: cannot read"),
-        ('"mirror.test:3142"', "mirror", "pools[0].egress[1]: expected `gitlab` or host:port"),
+        ('"mirror.test:3142"', "mirror", "pools[0].egress[1]: expected `gitlab`, host:port"),
         ("image: demo", "image: demo, hosts: [far]", "small names the host 'far', which is not in hosts"),
         ("gitlab: {url", "gitlab: {url: [", "is not YAML"),
     ],

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 
 from firerunner.machines.qemu.order import Identity
 
@@ -13,8 +14,12 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 
-MAX_OPEN_FILES = 1024
+CAP_NET_ADMIN = 12
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+MAX_OPEN_FILES = 2048
 MAX_PROCESSES = 512
 """Threads count as well: vCPUs, disk workers, the main loop."""
 
@@ -54,7 +59,22 @@ def bound_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def prctl(option: int, value: int) -> None:
-    """Linux prctl(2) with one argument. Raises OSError."""
-    if LIBC.prctl(option, value, 0, 0, 0) != 0:
+def hand_down(capability: int) -> None:
+    """Let the next program have a capability that this process has, whatever its user (capabilities(7)).
+
+    An ordinary user has it in a user namespace of its own, and would lose it at exec.
+    """
+    header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)
+    if LIBC.capget(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), f"capget: {os.strerror(ctypes.get_errno())}")
+    effective, permitted, _, *rest = struct.unpack("6I", sets)
+    if LIBC.capset(header, struct.pack("6I", effective, permitted, 1 << capability, *rest)) != 0:
+        raise OSError(ctypes.get_errno(), f"capset: {os.strerror(ctypes.get_errno())}")
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+
+
+def prctl(option: int, value: int, third: int = 0) -> None:
+    """Linux prctl(2) with one argument or two. Raises OSError."""
+    if LIBC.prctl(option, value, third, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")

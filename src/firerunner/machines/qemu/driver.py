@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from firerunner.errors import HostUnusable
-from firerunner.machines.qemu import checks, egress
+from firerunner.machines.qemu import checks
+from firerunner.machines.qemu import egress as links
 from firerunner.machines.qemu.checks import Problem
 from firerunner.machines.qemu.command import Accelerator
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
 from firerunner.machines.qemu.local import CHECK_REMEDY, LocalMachines
 from firerunner.machines.qemu.room import Allowance
-from firerunner.machines.spec import Destination, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
 
 T = TypeVar("T")
 
@@ -126,11 +127,11 @@ class QemuDriver:
 
     def guest_gate_url(self, machine_id: str) -> str:
         """The gate's URL as the machine sees it."""
-        return egress.guest_gate_url(machine_id)
+        return links.guest_gate_url(machine_id)
 
-    def hosts_entries(self, destinations: tuple[Destination, ...]) -> HostsEntries:
+    def hosts_entries(self, egress: tuple[Egress, ...]) -> HostsEntries:
         """By these names and addresses a guest finds the pool's egress."""
-        return egress.hosts_entries(destinations)
+        return links.hosts_entries(egress)
 
     async def aclose(self) -> None:
         """Wait for calls under way. Machines go on running."""

@@ -9,13 +9,11 @@ the gate writes from `hosts_entries`; a destination given as an IPv4 address is 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from firerunner.errors import MachineError
 from firerunner.machines.qemu.order import Listener
-
-if TYPE_CHECKING:
-    from firerunner.machines.spec import Destination
+from firerunner.machines.spec import Destination, Egress
 
 GUEST_ADDRESS = "10.0.2.15"
 HOST_ADDRESS = "10.0.2.2"
@@ -26,15 +24,18 @@ FIRST_EGRESS = 100
 LAST_EGRESS = 254
 """Hosts of a pool's egress get 10.0.2.100, 10.0.2.101, ... in the order in which they are declared."""
 
+MAX_LISTENERS = 240
+"""The kernel hands over at most 253 sockets at once (SCM_MAX_FD)."""
 
-def egress_addresses(egress: tuple[Destination, ...]) -> tuple[tuple[str, str], ...]:
-    """Each host with the address that stands for it; a host with several ports has one address.
+
+def egress_addresses(egress: Iterable[Egress]) -> tuple[tuple[str, str], ...]:
+    """Each named host with the address that stands for it; a host with several ports has one address.
 
     Raises `MachineError` for a destination that cannot be given an address.
     """
     addresses: dict[str, str] = {}
     named = 0
-    for destination in egress:
+    for destination in _named(egress):
         host = destination.host.lower()
         if host in addresses:
             continue
@@ -57,21 +58,21 @@ def guest_gate_url(machine_id: str) -> str:
     return f"http://{HOST_ADDRESS}/m/{machine_id}"
 
 
-def hosts_entries(egress: tuple[Destination, ...]) -> list[tuple[str, str]]:
+def hosts_entries(egress: Iterable[Egress]) -> list[tuple[str, str]]:
     """(host, address) pairs for the guest's hosts file; destinations that are addresses need none."""
     return [(host, address) for host, address in egress_addresses(egress) if host != address]
 
 
-def listeners(gate: str, egress: tuple[Destination, ...]) -> tuple[Listener, ...]:
-    """Everything that the guest can reach, the gate first.
+def listeners(gate: str, egress: tuple[Egress, ...]) -> tuple[Listener, ...]:
+    """Where the guest reaches the gate, which is first, and each named destination.
 
-    Raises `MachineError` for an address that cannot be read, or a destination declared twice with
-    two different `connect_to`.
+    Raises `MachineError` for an address that cannot be read, a destination declared twice with two
+    different `connect_to`, and too many of them.
     """
     gate_host, gate_port = split_host_port(gate)
     table = {(HOST_ADDRESS, GATE_PORT): Listener(HOST_ADDRESS, GATE_PORT, gate_host, gate_port)}
     addresses = dict(egress_addresses(egress))
-    for destination in egress:
+    for destination in _named(egress):
         address = addresses[destination.host.lower()]
         host, port = destination.host, destination.port
         if destination.connect_to is not None:
@@ -87,6 +88,11 @@ def listeners(gate: str, egress: tuple[Destination, ...]) -> tuple[Listener, ...
                 f"egress {destination.host}:{destination.port} is declared with two different connect_to",
                 remedy="Keep one of them.",
             )
+    if len(table) > MAX_LISTENERS:
+        raise MachineError(
+            f"egress names more than {MAX_LISTENERS - 1} destinations",
+            remedy="Name a network or a domain instead, or put a proxy in front of them.",
+        )
     return tuple(table.values())
 
 
@@ -101,6 +107,10 @@ def split_host_port(text: str, default_port: int | None = None) -> tuple[str, in
             f"cannot read {text!r} as host:port", remedy="Write it like gitlab.example.com:443."
         )
     return host, int(port)
+
+
+def _named(egress: Iterable[Egress]) -> list[Destination]:
+    return [each for each in egress if isinstance(each, Destination)]
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | None:

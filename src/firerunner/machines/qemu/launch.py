@@ -39,6 +39,8 @@ class Vmm(NamedTuple):
     listening: list[socket.socket]
     resolver: socket.socket
     """Where DNS queries arrive."""
+    uplink: socket.socket | None
+    """Where connections arrive that the uplink's rules allow."""
 
 
 def launch(order: Order) -> Vmm:
@@ -63,8 +65,9 @@ def launch(order: Order) -> Vmm:
     if trouble or not sockets:
         os.waitpid(pid, 0)
         raise LaunchFailed(trouble or "the process that was to become QEMU died early")
+    uplink = sockets.pop() if order.uplink is not None else None
     *listening, resolver = sockets
-    return Vmm(pid, os.pidfd_open(pid), console, stderr, qmp, listening, resolver)
+    return Vmm(pid, os.pidfd_open(pid), console, stderr, qmp, listening, resolver, uplink)
 
 
 def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[int, int]) -> NoReturn:
@@ -74,8 +77,14 @@ def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[i
         others = [each.address for each in order.listeners if each.address != order.host_address]
         tap = namespace.make_link(order.host_address, order.guest_address, others)
         step = "listening in the machine's network"
-        sockets = namespace.listen(order.listeners)
-        _send_sockets(report, [*sockets, namespace.resolver(order.host_address, names.PORT)])
+        sockets = [
+            *namespace.listen(order.listeners),
+            namespace.resolver(order.host_address, names.PORT),
+        ]
+        if order.uplink is not None:
+            step = "making the machine's uplink"
+            sockets.append(namespace.open_uplink(order.uplink.nft, order.uplink.ruleset))
+        _send_sockets(report, sockets)
         step = "opening the machine's files"
         files = {
             Fd.TAP: tap,
@@ -121,7 +130,7 @@ def _send_sockets(report: socket.socket, sockets: list[socket.socket]) -> None:
 
 
 def _receive_sockets(report: socket.socket) -> list[socket.socket]:
-    """The listening sockets, the resolver's last; none if the child reports trouble, still to be read."""
+    """The sockets that the child sends; none if it reports trouble, which is still to be read."""
     if report.recv(1, socket.MSG_PEEK) != SOCKETS_FOLLOW:
         return []
     _, fds, _, _ = socket.recv_fds(report, 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)

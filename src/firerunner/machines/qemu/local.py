@@ -167,6 +167,7 @@ class LocalMachines:
             accelerator=accelerator,
             tsc_khz=self._host.tsc_khz(),
             cgroup_procs=self.cgroups.make(spec.machine_id, limits),
+            nft=find_program("nft"),
         )
         # While the keeper loads, the disk is made.
         with self._keeper(directory) as keeper:

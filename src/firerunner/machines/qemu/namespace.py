@@ -1,7 +1,7 @@
 """A network of its own for one machine: a namespace without a name, a tap, and listening sockets.
 
-The namespace has no route but the one to the guest, no other device than loopback and the tap, and
-no forwarding, so the guest reaches the listening sockets and nothing else, whatever it sends. It has
+The namespace has no route that leads out, no other device than loopback and the tap, and no
+forwarding, so the guest reaches the listening sockets and nothing else, whatever it sends. It has
 no name and no process besides QEMU: it vanishes with QEMU and the keeper's sockets. As an ordinary
 user it is made together with a user namespace, in which the user may configure it.
 
@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from firerunner.machines.qemu.confine import LIBC
+from firerunner.machines.qemu.confine import CAP_NET_ADMIN, LIBC, hand_down
 from firerunner.machines.qemu.order import Listener
 
 CLONE_NEWUSER = 0x10000000
@@ -38,6 +38,15 @@ RTF_UP, RTF_HOST = 0x1, 0x4
 TAP_NAME = "fr0"
 MTU = 1500
 BACKLOG = 128
+
+UPLINK_ADDRESS, UPLINK_PORT = "127.0.0.1", 1
+"""Where the keeper listens for what the packet filter hands to it. A guest cannot name it."""
+
+IP_TRANSPARENT = 19
+RTM_NEWROUTE, NLMSG_ERROR = 24, 2
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE = 0x1, 0x4, 0x400
+RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL = 254, 3, 254, 2
+RTA_OIF = 4
 
 SYSCTLS = (
     # Inherited from the host's own namespace, where container tools switch it on.
@@ -99,6 +108,45 @@ def resolver(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     sock.bind((address, port))
     return sock
+
+
+def open_uplink(nft: str, ruleset: str) -> socket.socket:
+    """Take every address for our own, and hand what `ruleset` allows to the socket that is returned.
+
+    Raises OSError, with what `nft` complains about.
+    """
+    import subprocess  # noqa: PLC0415  # most machines do without
+
+    _own_every_address()
+    done = subprocess.run(
+        [nft, "-f", "-"],
+        input=ruleset,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: hand_down(CAP_NET_ADMIN),
+    )
+    if done.returncode != 0:
+        raise OSError(f"nft: {done.stderr.strip() or done.returncode}")
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+    sock.bind((UPLINK_ADDRESS, UPLINK_PORT))
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _own_every_address() -> None:
+    """`ip route add local 0.0.0.0/0 dev lo table main`, as rtnetlink(7) wants it."""
+    route = struct.pack(
+        "8BI", socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL, 0
+    ) + struct.pack("HHI", 8, RTA_OIF, socket.if_nametoindex("lo"))
+    flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(struct.pack("IHHII", 16 + len(route), RTM_NEWROUTE, flags, 1, 0) + route)
+        answer = netlink.recv(4096)
+    _, kind, _, _, _, error = struct.unpack_from("IHHIIi", answer)
+    if kind != NLMSG_ERROR or error != 0:
+        raise OSError(-error, f"cannot route to ourselves: {os.strerror(-error)}")
 
 
 def _unshare(flags: int) -> None:

@@ -35,6 +35,19 @@ class Listener(NamedTuple):
     to_port: int
 
 
+class Uplink(NamedTuple):
+    """What the guest may reach besides the listeners, and by which rules."""
+
+    nft: str
+    """The program that puts `ruleset` in force."""
+    ruleset: str
+    """Hands the connections that are allowed to the keeper; all others find nobody."""
+    domains: list[tuple[str, int | None]]
+    """Names below these are resolved on the host's side: parent, and port or None for all."""
+    resolves: bool
+    """Whether all other names are asked of the host's name servers."""
+
+
 class Identity(NamedTuple):
     """The numeric user, group and supplementary groups that QEMU runs as."""
 
@@ -61,6 +74,8 @@ class Order(NamedTuple):
     listeners: list[Listener]
     names: dict[str, str]
     """Address by name, for the guest's DNS queries."""
+    uplink: Uplink | None
+    """None: the listeners are all there is."""
     identity: Identity | None
     """None: QEMU runs as the user who runs the controller."""
     cgroup_procs: list[str]
@@ -80,6 +95,9 @@ def from_json(text: str) -> Order:
     """The order as the keeper reads it; written by `to_json`, so trusted."""
     fields = json.loads(text)
     fields["listeners"] = [Listener(*each) for each in fields["listeners"]]
+    if fields["uplink"] is not None:
+        uplink = Uplink(*fields["uplink"])
+        fields["uplink"] = uplink._replace(domains=[(parent, port) for parent, port in uplink.domains])
     if fields["identity"] is not None:
         fields["identity"] = Identity(*fields["identity"])
     return Order(**fields)

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 from firerunner.errors import HostUnusable, MachineError
-from firerunner.machines.qemu import egress
+from firerunner.machines.qemu import egress, names
 from firerunner.machines.qemu.command import Accelerator, machine_command
 from firerunner.machines.qemu.identity import identity_of
-from firerunner.machines.qemu.order import Order
+from firerunner.machines.qemu.order import Listener, Order
+from firerunner.machines.qemu.resolver import name_servers
+from firerunner.machines.qemu.uplink import uplink_of
 from firerunner.machines.spec import ImageFiles, MachineSpec
 
 PLAIN_TEXT = re.compile(r"[A-Za-z0-9._~-]{1,100}")
@@ -25,6 +27,7 @@ def make_order(
     accelerator: Accelerator,
     tsc_khz: int,
     cgroup_procs: list[str],
+    nft: str | None,
 ) -> Order:
     """Decide everything about the machine. Raises `MachineError` for a specification that makes no sense."""
     machine_id, resources = spec.machine_id, spec.resources
@@ -32,6 +35,10 @@ def make_order(
         raise MachineError(
             f"{machine_id} would have {resources}", remedy="Give the pool at least 1 of each resource."
         )
+    listeners = egress.listeners(spec.gate, spec.egress)
+    uplink = uplink_of(spec.egress, listeners, nft)
+    if uplink is not None and uplink.resolves:  # by TCP, for what does not fit into a datagram
+        listeners += (Listener(egress.HOST_ADDRESS, names.PORT, name_servers()[0], names.PORT),)
     return Order(
         machine_id=machine_id,
         directory=str(directory),
@@ -45,8 +52,9 @@ def make_order(
         boot=boot_parameters(spec),
         host_address=egress.HOST_ADDRESS,
         guest_address=egress.GUEST_ADDRESS,
-        listeners=list(egress.listeners(spec.gate, spec.egress)),
+        listeners=list(listeners),
         names=dict(egress.hosts_entries(spec.egress)),
+        uplink=uplink,
         identity=identity_of(machine_id, kvm=accelerator.kind == "kvm"),
         cgroup_procs=cgroup_procs,
         memory_limit_mib=memory_limit_mib(spec, accelerator),

@@ -12,14 +12,15 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from firerunner.machines.qemu.names import MAX_QUERY_BYTES, answer
 from firerunner.machines.qemu.order import Listener
+from firerunner.machines.qemu.outward import ATTEMPT_TIMEOUT_S, Outward, Stream
 
 GATE_CONNECTIONS = 64
 EGRESS_CONNECTIONS = 192
+UPLINK_CONNECTIONS = 512
 """A job that opens connections without end must not close its own machine's way to the gate."""
 
 CHUNK_BYTES = 65536
@@ -27,7 +28,6 @@ CHUNK_BYTES = 65536
 CONNECT_PATIENCE_S = 300.0
 """How long a new connection is held while nobody answers on the host's side."""
 
-ATTEMPT_TIMEOUT_S = 20.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
@@ -37,25 +37,23 @@ TCP_ESTABLISHED = 1
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """struct linger: closing sends a reset, so that a cut stream is not taken for a complete one."""
 
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[socket.socket], Awaitable[Stream | None]]
+"""Makes the host's side of a guest's connection; None if it cannot be made."""
 
 
 class Relay:
     """All connections of one machine."""
 
-    def __init__(
-        self,
-        listening: list[socket.socket],
-        listeners: list[Listener],
-        resolver: socket.socket,
-        names: Mapping[str, str],
-    ) -> None:
-        """The first listener is the gate's; `resolver` gets the guest's DNS queries."""
-        gate, egress = asyncio.Semaphore(GATE_CONNECTIONS), asyncio.Semaphore(EGRESS_CONNECTIONS)
+    def __init__(self, listening: list[socket.socket], listeners: list[Listener]) -> None:
+        """The first listener is the gate's."""
         self._tasks: set[asyncio.Task[None]] = set()
+        gate, egress = asyncio.Semaphore(GATE_CONNECTIONS), asyncio.Semaphore(EGRESS_CONNECTIONS)
         for number, (sock, listener) in enumerate(zip(listening, listeners, strict=True)):
-            self._start(self._accept(sock, listener, egress if number else gate))
-        self._start(resolve(resolver, names))
+            self._start(self._accept(sock, patient(listener), egress if number else gate))
+
+    def lead_outward(self, uplink: socket.socket, outward: Outward) -> None:
+        """Carry also what the packet filter hands over."""
+        self._start(self._accept(uplink, outward.connect, asyncio.Semaphore(UPLINK_CONNECTIONS)))
 
     async def aclose(self) -> None:
         """Cut everything: the machine has ended."""
@@ -70,7 +68,7 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _accept(self, listening: socket.socket, listener: Listener, room: asyncio.Semaphore) -> None:
+    async def _accept(self, listening: socket.socket, connect: Connect, room: asyncio.Semaphore) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await room.acquire()
@@ -80,28 +78,16 @@ class Relay:
                 room.release()
                 await asyncio.sleep(LONGEST_PAUSE_S)
                 continue
-            self._start(carry(guest, listener)).add_done_callback(lambda _task: room.release())
+            self._start(carry(guest, connect)).add_done_callback(lambda _task: room.release())
 
 
-async def resolve(sock: socket.socket, names: Mapping[str, str]) -> None:
-    """Answer DNS queries for ever; what nobody takes is dropped, as on any network."""
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            query, sender = await loop.sock_recvfrom(sock, MAX_QUERY_BYTES + 1)
-            response = answer(query, names)
-            if response is not None:
-                sock.sendto(response, sender)
-        except OSError:
-            await asyncio.sleep(FIRST_PAUSE_S)
-
-
-async def carry(guest: socket.socket, listener: Listener) -> None:
+async def carry(guest: socket.socket, connect: Connect) -> None:
     """One connection of the guest, from accept to the end."""
     with contextlib.ExitStack() as undo:
         undo.callback(guest.close)
-        outer = await _connect(guest, listener)
+        outer = await connect(guest)
         if outer is None:
+            guest.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             return
         undo.callback(outer[1].close)
         inner = await asyncio.open_connection(sock=guest)
@@ -124,24 +110,28 @@ async def carry(guest: socket.socket, listener: Listener) -> None:
             await writer.wait_closed()  # what is still in its buffer goes out first
 
 
-async def _connect(guest: socket.socket, listener: Listener) -> Stream | None:
-    """Connect on the host's side, trying again while the guest waits.
+def patient(listener: Listener) -> Connect:
+    """Connects on the host's side, trying again while the guest waits.
 
     None when patience is over or the guest has hung up. A guest that hangs up while it waits must not
     have its request delivered later: it has asked again meanwhile, and some requests count once.
     """
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + CONNECT_PATIENCE_S
-    pause_s = FIRST_PAUSE_S
-    while True:
-        try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                return await asyncio.open_connection(listener.to_host, listener.to_port)
-        except (OSError, UnicodeError):
-            await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        if loop.time() > give_up_at or _hung_up(guest):
-            return None
+
+    async def connect(guest: socket.socket) -> Stream | None:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + CONNECT_PATIENCE_S
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                    return await asyncio.open_connection(listener.to_host, listener.to_port)
+            except (OSError, UnicodeError):
+                await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            if loop.time() > give_up_at or _hung_up(guest):
+                return None
+
+    return connect
 
 
 def _hung_up(guest: socket.socket) -> bool:

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from firerunner.machines.qemu.console import ConsoleLog
 from firerunner.machines.qemu.launch import Vmm
 from firerunner.machines.qemu.order import Order
+from firerunner.machines.qemu.outward import Outward
 from firerunner.machines.qemu.relay import Relay
+from firerunner.machines.qemu.resolver import Resolver
 
 SHOW_DEADLINE_S = 20.0
 """QEMU answers on its control socket within 0.1 s; past this it hangs."""
@@ -43,7 +45,12 @@ class _Watch:
         self._vmm = vmm
         self._running = running
         self._lifetime_s = order.max_lifetime_s
-        self._relay = Relay(vmm.listening, order.listeners, vmm.resolver, order.names)
+        rules = order.uplink
+        outward = Outward(rules.domains, rules.resolves) if rules is not None else None
+        self._relay = Relay(vmm.listening, order.listeners)
+        if vmm.uplink is not None and outward is not None:
+            self._relay.lead_outward(vmm.uplink, outward)
+        self._resolver = Resolver(vmm.resolver, order.names, outward)
         self._console = ConsoleLog(Path(order.directory))
         self._stderr = b""
         self._told = ""
@@ -60,9 +67,11 @@ class _Watch:
         loop.call_later(self._lifetime_s, self._kill, "lifetime over")
         loop.call_later(SHOW_DEADLINE_S, self._kill_unless_shown)
         control = asyncio.create_task(self._control())
+        resolving = asyncio.create_task(self._resolver.serve())
         await ended.wait()
         _, status = os.waitpid(self._vmm.pid, 0)  # noqa: ASYNC222  # it has ended
         await control
+        resolving.cancel()
         await self._relay.aclose()
         for fd, take in ((self._vmm.console, self._console.write), (self._vmm.stderr, self._keep_stderr)):
             loop.remove_reader(fd)
