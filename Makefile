@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
 
-APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg jq lz4 mmdebstrap nftables python3-venv \
+APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
 .PHONY: help demo test unit lint bench docs reference lock clean system
