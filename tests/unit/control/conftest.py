@@ -71,8 +71,13 @@ class World:
         self.directory = directory
         self.gitlab = gitlab
         self.driver = FakeDriver()
+        self.drivers = {"local": self.driver}
         self.counters = Counters()
         self.limit = 4
+        self.options: dict[str, Any] = {}
+        """More settings of the pool, for the next start."""
+        self.ahead_s = 0.0
+        """How far the controller's clock is ahead."""
         self._stack = stack
         self._image = image()
         self.token = gitlab.add_runner(["small"], run_untagged=True)
@@ -82,7 +87,7 @@ class World:
         self.ledger = await Ledger.open(
             f"sqlite:///{self.directory / 'ledger.db'}",
             Keyring.load_or_create(self.directory / "ledger.key"),
-            time.time,
+            self.clock,
         )
         self._stack.push_async_callback(self.ledger.aclose)
         self._stack.push_async_callback(self.driver.aclose)
@@ -108,32 +113,37 @@ class World:
         )
         await self._stack.enter_async_context(served(self.gate, self.listener))
 
+    def clock(self) -> float:
+        """Now, as the ledger and the controller see it."""
+        return time.time() + self.ahead_s
+
     def _observe(self, event: GateEvent) -> None:
         self.controller.observe_gate(event)
 
     async def start(self) -> None:
         """A new controller, as after a start of the service."""
         epoch = await self.ledger.lead(f"test-{time.time_ns()}", 60, force=True)
-        pool = PoolSettings(
-            name="small",
-            gitlab="gitlab",
-            runner_token=SecretStr(self.token),
-            image="demo",
-            memory_mib=256,
-            disk_mib=1024,
-            limit=self.limit,
-            check_interval=0.5,
-        )
+        settings = {
+            "name": "small",
+            "gitlab": "gitlab",
+            "runner_token": SecretStr(self.token),
+            "image": "demo",
+            "memory_mib": 256,
+            "disk_mib": 1024,
+            "limit": self.limit,
+            "check_interval": 0.5,
+        }
+        pool = PoolSettings.model_validate(settings | self.options)
         self.context = Context(
             ledger=self.ledger.acting_as(epoch),
-            drivers={"local": self.driver},
+            drivers=self.drivers,
             gitlab=lambda name: self._calls,
             egress=lambda pool: pool.outside(GitLabSettings(url=self.gitlab.url).destination),
             pools=KnownPools({"small": pool}),
             resolve_image=lambda reference: self._image,
             gate_address=self.gate_address,
             counters=self.counters,
-            clock=time.time,
+            clock=self.clock,
             log=structlog.get_logger("test"),
             wake_gate=self.gate.wake,
             heard_at=self.gate.heard_at,
