@@ -26,7 +26,7 @@ from firerunner.gitlab import Scope, ScopeKind
 from firerunner.settings import GitLabSettings, PoolSettings, Settings, load_settings
 from firerunner.setup.booting import check_guests
 from firerunner.setup.checking import Request, check_gitlab
-from firerunner.setup.looking import make_plan
+from firerunner.setup.looking import make_plan, require_scope
 from firerunner.setup.reaching import rest_client
 from firerunner.setup.wishes import Options, chosen_gitlab, chosen_pools, hook_wish, runner_wishes
 
@@ -125,6 +125,7 @@ def setup(
 
     async def run() -> None:
         async with rest_client(settings, chosen, token) as rest:
+            await require_scope(rest)
             scope = await rest.scope(*owner) if runners else Scope("instance")
             hook_scopes = [await rest.scope(*hook_owner) for hook_owner in hook_owners]
             steps = await make_plan(rest, scope, runners, hook, hook_scopes)

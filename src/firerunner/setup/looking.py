@@ -20,10 +20,9 @@ async def make_plan(
     hook_scopes: Sequence[Scope],
 ) -> list[Step]:
     """What has to be done. Raises FireRunnerError."""
-    await _require_scope(rest)
     steps: list[Step] = []
     if runners:
-        there = await rest.runners(scope)
+        there = await _runners(rest, scope)
         steps += [decide_runner(wish, scope, await _look(rest, wish, there)) for wish in runners]
     if hook is not None:
         new = any(secret.path is not None and read_secret(secret.path) is None for secret in hook.secrets)
@@ -33,8 +32,8 @@ async def make_plan(
     return steps
 
 
-async def _require_scope(rest: RestClient) -> None:
-    """Say at once that a token may not do it; one that GitLab cannot show may still do."""
+async def require_scope(rest: RestClient) -> None:
+    """Say at once that a token may not do it, by SettingsError; one that GitLab cannot show may still do."""
     try:
         token = await rest.token()
     except CallRefused:
@@ -45,6 +44,16 @@ async def _require_scope(rest: RestClient) -> None:
             f"the token lacks the scope `api` (it has: {has})",
             remedy="Make one with `api` for this once, and revoke it afterwards",
         )
+
+
+async def _runners(rest: RestClient, scope: Scope) -> list[RunnerSummary]:
+    try:
+        return await rest.runners(scope)
+    except CallRefused as error:
+        if scope.kind != "instance" or error.status != 403:
+            raise
+        remedy = "Runners of the whole instance need a token of an administrator; or say --group or --project"
+        raise CallRefused(error.message, status=error.status, remedy=remedy) from error
 
 
 async def _look(rest: RestClient, wish: RunnerWish, there: Sequence[RunnerSummary]) -> SeenRunner:

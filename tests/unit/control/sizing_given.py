@@ -102,10 +102,11 @@ class Bench:
         await self.gitlab.commit(self.project, {".gitlab-ci.yml": ci(*tags)})
         return self.gitlab.job("two", await self.gitlab.run_pipeline(self.project))
 
-    def hook(self) -> None:
+    def hook(self, project: Project | None = None) -> None:
         """A hook of the project has come in, a while after the last one."""
         self.clock.ahead_s += LOOK_PAUSE_S
-        self.sizing.on_hook(Hook("build", self.project.id, means_work=True, gitlab=("gitlab",)))
+        project_id = (project or self.project).id
+        self.sizing.on_hook(Hook("build", project_id, means_work=True, gitlab=("gitlab",)))
 
     def runners(self) -> list[Runner]:
         """What there is in GitLab."""

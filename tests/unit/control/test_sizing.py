@@ -14,7 +14,7 @@ from firerunner.fakes.gitlab import FakeGitLab, too_many_requests
 from firerunner.ledger import NewJob
 from firerunner.machines.spec import Resources
 
-from .sizing_given import Bench, new_bench, template
+from .sizing_given import Bench, ci, new_bench, template
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +84,41 @@ async def test_listed_projects_need_no_hook(bench: Bench) -> None:
     bench.templates = [template(projects=[bench.project.id])]
 
     await bench.made()
+
+
+async def test_listed_projects_are_looked_at_as_often_as_the_template_says(bench: Bench) -> None:
+    bench.templates = [template(projects=[bench.project.id], look_every=300)]
+    await bench.looked()
+    await bench.pending("firecracker-2cpu-2gb")
+    bench.clock.ahead_s += 290
+    await asyncio.sleep(ROUNDS_S)
+    early = bench.runners()
+
+    bench.clock.ahead_s += 20
+
+    await bench.made()
+    assert early == []
+
+
+@pytest.mark.parametrize("kind", ["group", "instance"])
+async def test_the_runner_is_made_where_the_template_says(bench: Bench, kind: str) -> None:
+    group = bench.gitlab.world.group("demo")
+    assert group is not None
+    other = await bench.gitlab.add_project("demo/other", {".gitlab-ci.yml": ci("firecracker-2cpu-2gb")})
+    bench.templates = [template(runner_type=kind, **({"group_id": group.id} if kind == "group" else {}))]
+    await bench.pending("firecracker-2cpu-2gb")
+
+    bench.hook()
+    row = await bench.made()
+
+    (runner,) = bench.runners()
+    assert runner.runner_type == f"{kind}_type"
+    assert runner.group is (group if kind == "group" else None)
+    assert (row.project_id, bench.pools[0].projects) == (None, ())
+    await bench.gitlab.run_pipeline(other)  # the same runner is for its jobs too
+    bench.hook(other)
+    await bench.looked()
+    assert len(bench.runners()) == 1
 
 
 @pytest.mark.parametrize(

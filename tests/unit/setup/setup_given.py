@@ -43,6 +43,9 @@ class Stage:
     project: Project
     pools: list[dict[str, Any]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the GitLab's section."""
+    top: dict[str, Any] = field(default_factory=dict)
+    """Further sections."""
 
     @property
     def config(self) -> Path:
@@ -59,7 +62,8 @@ class Stage:
         """The configuration."""
         gitlab = {"url": self.gitlab.url, "webhook_secret_file": "hook-secret", **self.more}
         state = str(self.directory / "state")
-        self.config.write_text(yaml.safe_dump({"gitlab": gitlab, "pools": self.pools, "state_dir": state}))
+        sections = {"gitlab": gitlab, "pools": self.pools, "state_dir": state, **self.top}
+        self.config.write_text(yaml.safe_dump(sections))
 
     def settings(self) -> Settings:
         self.write()

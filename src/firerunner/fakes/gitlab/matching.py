@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from firerunner.fakes.gitlab.model import Job, JobStatus, Runner
+from firerunner.fakes.gitlab.model import Job, JobStatus, Project, Runner
 from firerunner.fakes.gitlab.world import World
 
 
@@ -19,8 +19,15 @@ def matches(runner: Runner, job: Job) -> bool:
         (tags <= runner.tags)
         and (bool(tags) or runner.run_untagged)
         and (not runner.protected_only or job.pipeline.ref in job.project.protected_refs)
-        and (runner.project_id is None or runner.project_id == job.project.id)
+        and serves(runner, job.project)
     )
+
+
+def serves(runner: Runner, project: Project) -> bool:
+    """Whether the runner is the project's own, of a group above it, or the instance's."""
+    if runner.group is not None:
+        return runner.group.owns(project)
+    return runner.project_id in {None, project.id}
 
 
 def missing_feature(job: Job, features: dict[str, Any]) -> str | None:

@@ -72,6 +72,7 @@ class Runner:
     created_at: float
     project_id: int | None = None
     paused: bool = False
+    group: Group | None = None
     locked: bool = False
     protected_only: bool = False
     maximum_timeout_s: int | None = None
@@ -86,12 +87,24 @@ class Runner:
         self.queue_value = secrets.token_hex(16)
 
 
-@dataclass(slots=True)
-class Hook:
-    """A project webhook."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group or subgroup: whatever stands before a project's name in its path."""
 
     id: int
-    project_id: int
+    path: str
+
+    def owns(self, project: Project) -> bool:
+        """Whether the project lies in it or in a subgroup of it."""
+        return project.path.startswith(f"{self.path}/")
+
+
+@dataclass(slots=True)
+class Hook:
+    """A webhook of a project or of a group."""
+
+    id: int
+    owner: Project | Group
     url: str
     created_at: float
     token: str | None = None
@@ -100,6 +113,10 @@ class Hook:
     pipeline_events: bool = False
     failures: int = 0
     disabled_until: float = 0.0
+
+    def hears(self, project: Project) -> bool:
+        """Whether it is told of this project's events."""
+        return self.owner is project if isinstance(self.owner, Project) else self.owner.owns(project)
 
 
 @dataclass(slots=True)

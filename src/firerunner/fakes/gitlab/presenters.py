@@ -6,7 +6,17 @@ from typing import Any
 
 from firerunner.fakes.gitlab.clock import iso
 from firerunner.fakes.gitlab.job_payload import USER
-from firerunner.fakes.gitlab.model import FINISHED, Hook, Job, JobStatus, Manager, Pipeline, Project, Runner
+from firerunner.fakes.gitlab.model import (
+    FINISHED,
+    Group,
+    Hook,
+    Job,
+    JobStatus,
+    Manager,
+    Pipeline,
+    Project,
+    Runner,
+)
 from firerunner.fakes.gitlab.repository import AUTHOR_EMAIL, AUTHOR_NAME, COMMIT_DATE
 from firerunner.fakes.gitlab.world import World
 
@@ -163,7 +173,17 @@ def runner_json(world: World, runner: Runner) -> dict[str, Any]:
         "maximum_timeout": runner.maximum_timeout_s,
         "access_level": "ref_protected" if runner.protected_only else "not_protected",
         "projects": [project_json(world, project)] if project else [],
-        "groups": [],
+        "groups": [group_json(world, runner.group)] if runner.group else [],
+    }
+
+
+def group_json(world: World, group: Group) -> dict[str, Any]:
+    """One group, in short."""
+    return {
+        "id": group.id,
+        "name": group.path.rpartition("/")[2],
+        "full_path": group.path,
+        "web_url": f"{world.external_url}/groups/{group.path}",
     }
 
 
@@ -184,11 +204,11 @@ def manager_json(world: World, manager: Manager) -> dict[str, Any]:
 
 
 def hook_json(hook: Hook) -> dict[str, Any]:
-    """One project hook; neither secret is ever shown."""
+    """One hook; neither secret is ever shown."""
     return {
         "id": hook.id,
         "url": hook.url,
-        "project_id": hook.project_id,
+        ("project_id" if isinstance(hook.owner, Project) else "group_id"): hook.owner.id,
         "created_at": iso(hook.created_at),
         "job_events": hook.job_events,
         "pipeline_events": hook.pipeline_events,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from firerunner.fakes.gitlab.answers import Refused
-from firerunner.fakes.gitlab.model import Job, Pipeline, Project, Runner
+from firerunner.fakes.gitlab.model import Group, Job, Pipeline, Project, Runner
 from firerunner.fakes.gitlab.world import World
 
 READ = frozenset({"api", "read_api"})
@@ -31,13 +31,20 @@ class Access:
 
     def allow(self, request: Request, scopes: frozenset[str]) -> None:
         """401 without a valid token, 403 `insufficient_scope` with the wrong one."""
-        bearer = request.headers.get("authorization", "")
-        token = request.headers.get("private-token") or bearer.removeprefix("Bearer ")
-        granted = self.world.api_tokens.get(token)
+        if not self.granted(request) & scopes:
+            raise Refused(_insufficient(scopes))
+
+    def granted(self, request: Request) -> frozenset[str]:
+        """The scopes of the request's token; 401 without a valid one."""
+        granted = self.world.api_tokens.get(_token(request))
         if granted is None:
             raise Refused(JSONResponse({"message": "401 Unauthorized"}, 401))
-        if not granted & scopes:
-            raise Refused(_insufficient(scopes))
+        return granted
+
+    def require_administrator(self, request: Request, why: str = "") -> None:
+        """403 for everybody else."""
+        if _token(request) not in self.world.administrators:
+            raise Refused(JSONResponse({"message": " - ".join(filter(None, ("403 Forbidden", why)))}, 403))
 
     def project(self, request: Request) -> Project:
         """The project of the path, by id or by URL-encoded full path."""
@@ -45,6 +52,17 @@ class Access:
         if project is None:
             raise not_found("Project")
         return project
+
+    def group(self, request: Request) -> Group:
+        """The group of the path, by id or by URL-encoded full path."""
+        group = self.world.group(unquote(request.path_params["group"]))
+        if group is None:
+            raise not_found("Group")
+        return group
+
+    def owner(self, request: Request) -> Project | Group:
+        """The project or group of the path."""
+        return self.group(request) if "group" in request.path_params else self.project(request)
 
     def job(self, request: Request) -> Job:
         """The job of the path, which must belong to the project of the path."""
@@ -66,6 +84,11 @@ class Access:
         if runner is None:
             raise not_found("Runner")
         return runner
+
+
+def _token(request: Request) -> str:
+    bearer = request.headers.get("authorization", "")
+    return request.headers.get("private-token") or bearer.removeprefix("Bearer ")
 
 
 def _insufficient(scopes: frozenset[str]) -> Response:

@@ -34,6 +34,7 @@ class JobsApi:
         pipeline = f"{project}/pipelines/{{pipeline_id:int}}"
         return [
             Route("/version", self.version, methods=["GET"]),
+            Route("/personal_access_tokens/self", self.token, methods=["GET"]),
             Route("/projects", self.projects, methods=["GET"]),
             Route(project, self.project, methods=["GET"]),
             Route(f"{project}/jobs", self.jobs, methods=["GET"]),
@@ -53,6 +54,12 @@ class JobsApi:
         """Version and revision."""
         self._access.allow(request, READ)
         return JSONResponse({"version": self._world.behaviour.version, "revision": "0123456789a"})
+
+    async def token(self, request: Request) -> Response:
+        """The token itself, which any scope may see (docs page "Personal access tokens API")."""
+        scopes = self._access.granted(request)
+        said = {"id": 901, "name": "fake", "revoked": False, "active": True, "expires_at": None}
+        return JSONResponse(said | {"scopes": sorted(scopes)})
 
     async def projects(self, request: Request) -> Response:
         """All projects."""

@@ -9,20 +9,24 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from firerunner.fakes.gitlab.answers import Refused, integer, json_body, parameter_error, required
+from firerunner.fakes.gitlab.matching import serves
 from firerunner.fakes.gitlab.model import Runner
 from firerunner.fakes.gitlab.pages import listing
 from firerunner.fakes.gitlab.presenters import (
     contact_status,
+    group_json,
     job_json,
     manager_json,
     runner_json,
     runner_summary,
 )
-from firerunner.fakes.gitlab.rest_access import CREATE_RUNNER, MANAGE_RUNNER, READ, Access, not_found
+from firerunner.fakes.gitlab.rest_access import CREATE_RUNNER, MANAGE_RUNNER, READ, Access
 from firerunner.fakes.gitlab.world import World
 
 RUNNER_TYPES = frozenset({"instance_type", "group_type", "project_type"})
 NOTE_LIMIT = 1024
+NOT_ALLOWED = "Insufficient permissions"
+"""Rails `app/services/ci/runners/create_runner_service.rb`."""
 TIMEOUT_MIN_S = 600
 
 
@@ -39,8 +43,10 @@ class RunnersApi:
         return [
             Route("/user/runners", self.create, methods=["POST"]),
             Route("/runners", self.runners, methods=["GET"]),
-            Route("/runners/all", self.runners, methods=["GET"]),
+            Route("/runners/all", self.all_runners, methods=["GET"]),
             Route("/projects/{project}/runners", self.project_runners, methods=["GET"]),
+            Route("/groups/{group}", self.group, methods=["GET"]),
+            Route("/groups/{group}/runners", self.group_runners, methods=["GET"]),
             Route(runner, self.runner, methods=["GET"]),
             Route(runner, self.update, methods=["PUT"]),
             Route(runner, self.delete, methods=["DELETE"]),
@@ -50,17 +56,22 @@ class RunnersApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """201 with the token, shown this once; 400 for bad parameters or at the limit."""
+        """201 with the token, shown this once; 400 for bad parameters or at the limit; 403 for an instance's
+        runner without being an administrator."""
         self._access.allow(request, CREATE_RUNNER)
         body = await json_body(request)
         runner_type = str(required(body, "runner_type"))
         if runner_type not in RUNNER_TYPES:
             return parameter_error("runner_type does not have a valid value")
-        if runner_type == "group_type":
-            required(body, "group_id")
+        if runner_type == "instance_type":
+            self._access.require_administrator(request, NOT_ALLOWED)
         project_id = integer(body, "project_id") if runner_type == "project_type" else None
-        if project_id is not None and project_id not in self._world.projects:
-            raise not_found("Project")
+        group = self._world.group(integer(body, "group_id")) if runner_type == "group_type" else None
+        missing = (runner_type == "group_type" and group is None) or (
+            project_id is not None and project_id not in self._world.projects
+        )
+        if missing:
+            return JSONResponse({"message": f"403 Forbidden - {NOT_ALLOWED}"}, 403)
         values = settings_of(body)
         if not values["tags"] and not values["run_untagged"]:
             return _invalid("tags_list", "can not be empty when runner is not allowed to pick untagged jobs")
@@ -70,7 +81,7 @@ class RunnersApi:
                 "base",
                 f"Maximum number of ci registered {runner_type.partition('_')[0]} runners ({limit}) exceeded",
             )
-        runner = self._world.new_runner(runner_type=runner_type, project_id=project_id, **values)
+        runner = self._world.new_runner(runner_type=runner_type, project_id=project_id, group=group, **values)
         return JSONResponse({"id": runner.id, "token": runner.token, "token_expires_at": None}, 201)
 
     async def runners(self, request: Request) -> Response:
@@ -79,13 +90,34 @@ class RunnersApi:
         found = [runner for runner in self._world.runners.values() if self._asked_for(request, runner)]
         return self._list(request, found, runner_summary)
 
+    async def all_runners(self, request: Request) -> Response:
+        """The same, for administrators only."""
+        self._access.allow(request, READ | MANAGE_RUNNER)
+        self._access.require_administrator(request)
+        return await self.runners(request)
+
+    async def group(self, request: Request) -> Response:
+        """One group."""
+        self._access.allow(request, READ)
+        return JSONResponse(group_json(self._world, self._access.group(request)))
+
+    async def group_runners(self, request: Request) -> Response:
+        """The runners of a group and those of the groups above it, and the instance's."""
+        self._access.allow(request, READ | MANAGE_RUNNER)
+        group = self._access.group(request)
+        serving = [
+            runner
+            for runner in self._world.runners.values()
+            if runner.runner_type == "instance_type"
+            or (runner.group and f"{group.path}/".startswith(f"{runner.group.path}/"))
+        ]
+        return self._list(request, [r for r in serving if self._asked_for(request, r)], runner_summary)
+
     async def project_runners(self, request: Request) -> Response:
         """The runners that serve a project."""
         self._access.allow(request, READ | MANAGE_RUNNER)
         project = self._access.project(request)
-        serving = [
-            runner for runner in self._world.runners.values() if runner.project_id in (None, project.id)
-        ]
+        serving = [runner for runner in self._world.runners.values() if serves(runner, project)]
         return self._list(request, [r for r in serving if self._asked_for(request, r)], runner_summary)
 
     async def runner(self, request: Request) -> Response:

@@ -19,7 +19,7 @@ from firerunner.fakes.gitlab.clock import Clock
 from firerunner.fakes.gitlab.control_api import ControlApi
 from firerunner.fakes.gitlab.listener import Certificate, Listener
 from firerunner.fakes.gitlab.misbehave import Misbehaviour, Rule
-from firerunner.fakes.gitlab.model import Hook, Job, Manager, Pipeline, Project, Runner
+from firerunner.fakes.gitlab.model import Group, Hook, Job, Manager, Pipeline, Project, Runner
 from firerunner.fakes.gitlab.pipelines import start_pipeline
 from firerunner.fakes.gitlab.repository import Submodule
 from firerunner.fakes.gitlab.settings import Behaviour
@@ -123,6 +123,7 @@ class FakeGitLab:
             variables=dict(variables or {}),
         )
         self.world.projects[project.id] = project
+        self.world.add_groups(project.namespace)
         return project
 
     async def commit(
@@ -171,7 +172,7 @@ class FakeGitLab:
 
     def add_hook(
         self,
-        project: Project,
+        owner: Project | Group,
         url: str,
         token: str | None = None,
         signing_token: str | None = None,
@@ -182,7 +183,7 @@ class FakeGitLab:
         """A webhook. `signing_token` is `whsec_` and the base64 of 32 bytes."""
         hook = Hook(
             self.world.new_id("hook", 501),
-            project.id,
+            owner,
             url,
             self.world.clock(),
             token,

@@ -48,5 +48,11 @@ class Behaviour:
     hook_auto_disable: bool = True
     """Switch a hook off from its 4th consecutive failure, for good at the 40th."""
 
+    premium: bool = True
+    """Off: the API knows no hooks of groups, as in GitLab's free edition."""
+
+    signs_hooks: bool = True
+    """Off: a `signing_token` is ignored, as by a GitLab from before 2026."""
+
     version: str = "19.4.0"
     """Told by `GET /version` and in `User-Agent`."""

@@ -45,6 +45,8 @@ class Delivery:
     status: str
     headers: dict[str, str] = field(default_factory=dict)
     answer: int | None = None
+    said: str = ""
+    """The answer's body."""
     error: str = ""
     outcome: str = "waiting"  # waiting, sent, failed, dropped, off
 
@@ -63,6 +65,7 @@ class WebHooks:
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._client: httpx.AsyncClient | None = None
         world.job_listeners.append(self._job_changed)
+        world.send_test = self._send_test
 
     def drop_for(self, job_name: str) -> None:
         """Lose every event of jobs of this name (of all its parallel parts)."""
@@ -100,7 +103,7 @@ class WebHooks:
         if job.status in SILENT or reset:
             return
         for hook in self._world.hooks.values():
-            if hook.project_id != job.project.id:
+            if not hook.hears(job.project):
                 continue
             if hook.job_events:
                 self._emit(hook, "Job Hook", job_body(self._world, job), job)
@@ -119,6 +122,19 @@ class WebHooks:
                 self.held.append(delivery)
             else:
                 self._send_soon(delivery)
+
+    async def _send_test(self, hook: Hook, trigger: str, job: Job) -> str | None:
+        """Send at once, and wait (Rails `app/services/test_hooks`)."""
+        if trigger == "pipeline_events":
+            event, body = "Pipeline Hook", pipeline_body(self._world, job)
+        else:
+            event, body = "Job Hook", job_body(self._world, job)
+        key = str(uuid.uuid4())
+        delivery = Delivery(hook.id, event, json.dumps(body).encode(), key, job.name, job.status.value)
+        self.deliveries.append(delivery)
+        await self._deliver(hook, delivery)
+        refusal = None if delivery.outcome == "sent" else f"{delivery.answer} {delivery.said}"
+        return delivery.error or refusal
 
     def _send_soon(self, delivery: Delivery) -> None:
         self._queues.setdefault(delivery.hook_id, deque()).append(delivery)
@@ -153,7 +169,7 @@ class WebHooks:
         except httpx.HTTPError as error:
             delivery.error = f"{type(error).__name__}: {error}"
         else:
-            delivery.answer = answer.status_code
+            delivery.answer, delivery.said = answer.status_code, answer.text
         worked = delivery.answer is not None and 200 <= delivery.answer < 400
         delivery.outcome = "sent" if worked else "failed"
         self._count(hook, worked)
