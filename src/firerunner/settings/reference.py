@@ -31,11 +31,11 @@ def reference() -> str:
 
 
 def _pages() -> Iterator[str]:
-    loose = [name for name in Settings.model_fields if _section(Settings, name) is None]
+    loose = [name for name in Settings.model_fields if nested_section(Settings, name) is None]
     yield "\n## Top level\n"
     yield from _table(Settings, loose)
     for name, field in Settings.model_fields.items():
-        section = _section(Settings, name)
+        section = nested_section(Settings, name)
         if section is not None:
             yield from _chapter(section, name, field, _is_list(field))
 
@@ -47,10 +47,10 @@ def _chapter(section: type[Section], path: str, field: FieldInfo | None, several
     if several:
         yield "\nA list of sections." + (" A single one may stand alone." if path == "gitlab" else "")
     yield ""
-    nested = [name for name in section.model_fields if _section(section, name) is not None]
+    nested = [name for name in section.model_fields if nested_section(section, name) is not None]
     yield from _table(section, [name for name in section.model_fields if name not in nested])
     for name in nested:
-        inner = _section(section, name)
+        inner = nested_section(section, name)
         if inner is not None:
             yield from _chapter(inner, f"{path}.{name}", section.model_fields[name], several=False)
 
@@ -109,7 +109,8 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _section(model: type[BaseModel], name: str) -> type[Section] | None:
+def nested_section(model: type[BaseModel], name: str) -> type[Section] | None:
+    """The section that is the value of this key, or of each item of its list; None for a plain value."""
     return next(iter(_sections_in(model.model_fields[name].annotation)), None)
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from firerunner.app import open_ledger
+from firerunner.app import driver_of, open_ledger
 from firerunner.demo.stage import free_port
+from firerunner.errors import HostUnusable
 from firerunner.ledger import Keyring, Ledger, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.settings import load_settings
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 DAY_S = 86_400.0
 OLD = "fr-abcdefghijkl"
+POOL = {"name": "small", "runner_token": "glrt-x", "image": "none", "memory_mib": 128, "disk_mib": 64}
 
 
 @dataclass
@@ -41,12 +43,11 @@ class Started:
 @asynccontextmanager
 async def serving(folder: Path, said: str = "serving", **settings: Any) -> AsyncIterator[Started]:
     config = folder / "config.yaml"
-    pool = {"name": "small", "runner_token": "glrt-x", "image": "none", "vcpu": 1, "memory_mib": 128}
     base = {
         "state_dir": str(folder / "state"),
         "gitlab": {"url": "http://127.0.0.1:9"},
         "listen": {"web": f"127.0.0.1:{free_port()}", "gate": f"127.0.0.1:{free_port()}"},
-        "pools": [pool | {"disk_mib": 64}],
+        "pools": [POOL],
     }
     config.write_text(yaml.safe_dump(base | settings))
     process = await asyncio.create_subprocess_exec(
@@ -140,3 +141,25 @@ async def test_images_are_looked_for_where_the_settings_say(tmp_path: Path) -> N
 
     assert str(images) in it.log
     assert listed.returncode == 0
+
+
+async def test_a_host_gives_out_what_the_settings_say(tmp_path: Path) -> None:
+    base = {"gitlab": {"url": "http://127.0.0.1:9"}, "state_dir": str(tmp_path), "pools": [POOL]}
+    host = {"vcpu": 3, "memory_mib": 700, "disk_mib": 900}
+    settings = load_settings(written(tmp_path, base | {"hosts": [host]}))
+    full = load_settings(written(tmp_path, base | {"hosts": [host | {"keep_free_mib": 1 << 40}]}))
+
+    driver, nearly_full = (driver_of(each, each.hosts[0]) for each in (settings, full))
+    try:
+        assert await driver.capacity() == Resources(3, 700, 900)
+        with pytest.raises(HostUnusable, match="to be kept free"):
+            await nearly_full.capacity()
+    finally:
+        await driver.aclose()
+        await nearly_full.aclose()
+
+
+def written(folder: Path, settings: dict[str, Any]) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
