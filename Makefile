@@ -10,10 +10,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
 
+PROTO := firerunner/machines/flintlock/proto
+PROTO_OUT ?= src
+PROTO_CHECK ?=
+
 APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test unit lint bench docs reference lock clean system
+.PHONY: help demo test unit lint bench docs reference proto lock clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -33,6 +37,7 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory proto PROTO_OUT="$$(mktemp -d)" PROTO_CHECK=1
 	shellcheck $$(git ls-files '*.sh' .ci/run src/firerunner/guest/files)
 
 bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one of them)
@@ -43,6 +48,11 @@ docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
 
 reference: $(VENV)/.ready ## Write docs/settings.md out of the code
 	$(BIN)/python -m firerunner.settings.reference > docs/settings.md
+
+proto: $(VENV)/.ready ## Write what speaks to Flintlock out of its .proto files; make lint compares
+	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) src/$(PROTO)/*.proto
+	@if [ -n "$(PROTO_CHECK)" ]; then for file in $(PROTO_OUT)/$(PROTO)/*_pb2.py*; do \
+		cmp "$$file" "src/$(PROTO)/$${file##*/}" || { echo "run: make proto"; exit 1; }; done; rm -r $(PROTO_OUT); fi
 
 lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \

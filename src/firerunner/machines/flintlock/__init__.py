@@ -1,0 +1,1 @@
+"""Flintlock: Firecracker microVMs on other hosts, over gRPC."""

@@ -1,0 +1,1 @@
+"""What `make proto` generates out of the .proto files beside it."""
