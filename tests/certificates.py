@@ -24,12 +24,12 @@ class Authority:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
-    def server(self, directory: Path, names: Sequence[str]) -> tuple[Path, Path]:
+    def server(self, directory: Path, names: Sequence[str], *, expired: bool = False) -> tuple[Path, Path]:
         """A certificate for these names and addresses: the files of the chain and of the key."""
         key = ec.generate_private_key(ec.SECP256R1())
         found = x509.SubjectAlternativeName([_name(name) for name in names])
         certificate = (
-            _unsigned(names[0], self.certificate.subject, key)
+            _unsigned(names[0], self.certificate.subject, key, days=-0.5 if expired else 10)
             .add_extension(found, critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -59,7 +59,9 @@ def authority(directory: Path) -> Authority:
     return Authority(file, certificate, key)
 
 
-def _unsigned(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _unsigned(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: float = 10
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -68,7 +70,7 @@ def _unsigned(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> 
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - DAY)
-        .not_valid_after(now + 10 * DAY)
+        .not_valid_after(now + days * DAY)
     )
 
 

@@ -16,6 +16,8 @@ FireRunnerError
 ├── MachineError           a driver could not do what was asked
 │   ├── NoRoom             the host is full
 │   ├── HostUnusable       a program, device or right that the driver needs is missing
+│   │   └── HostUnreachable  no connection, or no answer in time: what was asked may have happened
+│   ├── SpecRefused        the host understood and said no to such a machine
 │   └── BootFailed         the VMM ended or hung before the guest gave a sign of life
 └── ImageError             build, store, or check of an image
     ├── ImageMissing       no image of that name or digest in the store
@@ -102,6 +104,14 @@ class NoRoom(MachineError):
 
 class HostUnusable(MachineError):
     """A program, device or right that the driver needs is missing."""
+
+
+class HostUnreachable(HostUnusable):
+    """There is no connection to the host, or no answer in time: what was asked may have happened."""
+
+
+class SpecRefused(MachineError):
+    """The host understood what was asked for, and makes no such machine."""
 
 
 class BootFailed(MachineError):
