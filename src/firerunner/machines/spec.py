@@ -77,6 +77,16 @@ Egress = Destination | Network | Domain | Internet
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """Where an image's parts are in a registry, each by its digest: `HOST/REPOSITORY@sha256:…`."""
+
+    kernel: str
+    """Kernel and initramfs."""
+    root: str
+    """The tree of the root file system."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFiles:
     """An image's files on this computer, already checked against the manifest."""
 
@@ -85,6 +95,8 @@ class ImageFiles:
     initramfs: Path
     root: Path
     """A read-only ext4 or squashfs file, shared by all machines of the image."""
+    published: Published | None = None
+    """None: it was not pushed anywhere from here."""
 
 
 @dataclass(frozen=True, slots=True)
