@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
 import pytest
+import yaml
 
-from firerunner.errors import HostUnreachable, MachineError, SpecRefused
+from firerunner.errors import HostUnreachable, SpecRefused
 from firerunner.fakes.flintlock import FakeFlintlock, PaperVmm
 from firerunner.fakes.flintlock.records import CREATED, DELETING, FAILED, PENDING
 from firerunner.machines.flintlock.client import FlintlockClient
@@ -53,9 +55,11 @@ async def test_labels_are_dropped_and_metadata_is_shown_to_everybody() -> None:
     asked = spec()
     asked.labels["pool"] = "small"
     async with FakeFlintlock() as fake, client_of(fake) as client:
-        await client.create(asked)
+        made = await client.create(asked)
         (seen,) = await client.list(NAMESPACE)
 
+    meta = yaml.safe_load(base64.b64decode(seen.spec.metadata["meta-data"]))
+    assert meta == {"instance_id": made.spec.uid}
     assert dict(seen.spec.labels) == {}
     assert seen.spec.metadata["user-data"] == asked.metadata["user-data"]
     assert not seen.spec.HasField("provider")
@@ -82,7 +86,7 @@ async def test_an_interface_for_metadata_is_put_first() -> None:
 )
 async def test_what_is_refused_at_once(wrong: dict[str, Any], said: str) -> None:
     async with FakeFlintlock() as fake, client_of(fake) as client:
-        with pytest.raises(MachineError, match=said):
+        with pytest.raises(SpecRefused, match=said):
             await client.create(spec(**wrong))
 
         assert await client.list(NAMESPACE) == []
@@ -94,6 +98,14 @@ def _no_filename(made: types_pb2.MicroVMSpec) -> None:
 
 def _macvtap(made: types_pb2.MicroVMSpec) -> None:
     made.interfaces[0].type = types_pb2.NetworkInterface.MACVTAP
+
+
+def _no_kernel(made: types_pb2.MicroVMSpec) -> None:
+    made.kernel.ClearField("image")
+
+
+def _bad_meta_data(made: types_pb2.MicroVMSpec) -> None:
+    made.metadata["meta-data"] = "%%%"
 
 
 def _no_interface(made: types_pb2.MicroVMSpec) -> None:
@@ -109,7 +121,10 @@ def _device_with_dash(made: types_pb2.MicroVMSpec) -> None:
     made.interfaces[0].device_id = "eth-1"
 
 
-@pytest.mark.parametrize("change", [_no_filename, _macvtap, _no_interface, _bad_gateway, _device_with_dash])
+@pytest.mark.parametrize(
+    "change",
+    [_no_filename, _no_kernel, _bad_meta_data, _macvtap, _no_interface, _bad_gateway, _device_with_dash],
+)
 async def test_what_is_refused_by_its_parts(change: Any) -> None:
     asked = spec()
     change(asked)

@@ -6,9 +6,12 @@ there is no address anywhere.
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from dataclasses import dataclass
+
+import yaml
 
 from firerunner.machines.flintlock.proto import types_pb2
 
@@ -19,6 +22,7 @@ PENDING, CREATED, FAILED, DELETING = (
     types_pb2.MicroVMStatus.DELETING,
 )
 METADATA_INTERFACE = "eth0"
+META_DATA = "meta-data"
 DEFAULT_NAMESPACE = "default"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -46,13 +50,14 @@ class Record:
     def shown(self) -> types_pb2.MicroVM:
         """As Get and List answer."""
         status = types_pb2.MicroVMStatus(state=self.state, retry=self.retry)
-        if self.state == CREATED:
+        made = self.state == CREATED
+        if made:
             status.kernel_mount.type = types_pb2.Mount.HOSTPATH
-            for interface in self.spec.interfaces:
-                named = status.network_interfaces[interface.device_id]
-                named.host_device_name = f"fltap{secrets.token_hex(4)[:7]}"
-            for volume in (self.spec.root_volume, *self.spec.additional_volumes):
-                status.volumes[volume.id].mount.type = types_pb2.Mount.DEV
+        for interface in self.spec.interfaces:
+            named = status.network_interfaces[interface.device_id]
+            named.host_device_name = f"fltap{secrets.token_hex(4)[:7]}" if made else ""
+        for volume in (self.spec.root_volume, *self.spec.additional_volumes):
+            status.volumes[volume.id].mount.type = types_pb2.Mount.DEV
         return types_pb2.MicroVM(version=self.version, spec=self.spec, status=status)
 
 
@@ -64,6 +69,9 @@ def stored(spec: types_pb2.MicroVMSpec, uid: str, default_provider: str) -> Reco
     for name in ("created_at", "updated_at", "deleted_at", "provider"):
         kept.ClearField(name)
     kept.uid = uid
+    said = yaml.safe_load(base64.b64decode(kept.metadata[META_DATA])) or {}
+    said.setdefault("instance_id", uid)
+    kept.metadata[META_DATA] = base64.b64encode(yaml.safe_dump(said).encode()).decode()
     if not any(interface.device_id == METADATA_INTERFACE for interface in kept.interfaces):
         theirs = list(kept.interfaces)
         del kept.interfaces[:]

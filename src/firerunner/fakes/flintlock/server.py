@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -158,10 +157,16 @@ class FakeFlintlock:
         headers = dict(context.invocation_metadata() or ())
         scheme, _, value = str(headers.get("authorization", "")).partition(" ")
         if scheme.lower() != "basic":
-            text = "could not extract token from request header: rpc error: code = Unauthenticated"
-            await context.abort(grpc.StatusCode.UNKNOWN, text)
+            text = (
+                "could not extract token from request header: rpc error: code = Unauthenticated "
+                "desc = Request unauthenticated with basic"
+            )
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, text)
         if value != base64.b64encode(self._token.encode()).decode():
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "invalid auth token: tokens do not match")
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "invalid auth token: failed basic authentication. Check the token supplied",
+            )
 
     async def _create(self, request: Any, context: Context) -> Any:
         if not request.HasField("microvm"):
@@ -173,8 +178,6 @@ class FakeFlintlock:
             await asyncio.Event().wait()
         spec = with_defaults(request.microvm)
         text = refusal(spec, self._providers, self._providers[0])
-        if text is None:
-            text = _bad_meta_data(spec.metadata.get("meta-data", ""))
         if text is not None:
             await context.abort(grpc.StatusCode.UNKNOWN, text)
         record = stored(spec, new_ulid(), self._providers[0])
@@ -226,13 +229,6 @@ class FakeFlintlock:
         ]
         random.shuffle(found)
         return found
-
-
-def _bad_meta_data(text: str) -> str | None:
-    with contextlib.suppress(ValueError):
-        base64.b64decode(text, validate=True)
-        return None
-    return "creating microvm: adding instance data: decoding existing instance metadata: illegal base64 data"
 
 
 def _server_credentials(identity: Identity) -> grpc.ServerCredentials:

@@ -6,10 +6,11 @@ for what does not boot infrastructure/microvm/firecracker/config.go with Firecra
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 
-from firerunner.fakes.flintlock.records import METADATA_INTERFACE, Record
+from firerunner.fakes.flintlock.records import META_DATA, METADATA_INTERFACE, Record
 from firerunner.machines.flintlock.proto import types_pb2
 
 _DEVICE = re.compile(r"[a-z][a-z0-9_]*")
@@ -39,6 +40,13 @@ def refusal(spec: types_pb2.MicroVMSpec, providers: tuple[str, ...], default: st
             return "creating microvm: macvtap network interfaces not supported by the microvm provider"
         if any(volume.source.HasField("virtiofs_source") for volume in spec.additional_volumes):
             return "creating microvm: virtiofs not supported by the microvm provider"
+    try:
+        base64.b64decode(spec.metadata.get(META_DATA, ""), validate=True)
+    except ValueError:
+        return (
+            "creating microvm: adding instance data: decoding existing instance metadata: "
+            "illegal base64 data at input byte 0"
+        )
     return None
 
 
@@ -71,6 +79,7 @@ def _wrong_field(spec: types_pb2.MicroVMSpec) -> tuple[str, str] | None:
     checks = (
         ("VCPU", "lte" if spec.vcpu > 64 else "gte", 1 <= spec.vcpu <= 64),
         ("MemoryInMb", "lte" if spec.memory_in_mb > 32768 else "gte", 1024 <= spec.memory_in_mb <= 32768),
+        ("Kernel.Image", "required", bool(spec.kernel.image)),
         ("Kernel.Image", "imageURI", bool(_IMAGE.fullmatch(spec.kernel.image))),
         ("Kernel.Filename", "required", bool(spec.kernel.filename)),
         ("NetworkInterfaces", "required", len(spec.interfaces) > 0),

@@ -14,7 +14,13 @@ from firerunner.errors import HostUnreachable, HostUnusable, MachineError, SpecR
 _NO_ANSWER = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 )
-_REFUSED = ("validation failures found", "not supported by the microvm provider", "isn't available")
+_REFUSED = (
+    "validation failures found",
+    "not supported by the microvm provider",
+    "isn't available",
+    "name is required",
+    "decoding existing instance metadata",
+)
 _TOKEN = ("invalid auth token", "could not extract token")
 _REMEDIES = (
     ("certificate has expired", "The certificate has expired: renew it on the host, or here if it is ours"),
