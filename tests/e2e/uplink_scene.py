@@ -15,6 +15,7 @@ from firerunner.machines.spec import Destination, Domain, ImageFiles, Internet, 
 from tests.contract.gate import serving
 from tests.contract.kits import QemuKit
 from tests.e2e.uplink_world import (
+    AZURE,
     CORPORATE,
     HOST_CORPORATE,
     HOST_PORTS,
@@ -57,6 +58,8 @@ answer host-by-domain me.trusted.test 80
 answer host-loopback-by-domain loop.trusted.test 80
 answer metadata {METADATA} 443
 answer metadata-by-domain meta.trusted.test 80
+answer metadata-of-azure {AZURE} 443
+answer metadata-of-azure-by-domain azure.trusted.test 80
 answer private-by-internet {CORPORATE} 443
 answer stand-in-of-nothing 198.18.200.200 80
 answer keepers-socket 10.0.2.2 1

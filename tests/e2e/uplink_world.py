@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PUBLIC, CORPORATE, CORPORATE_SIX, METADATA = "11.22.33.44", "10.123.0.2", "fd00:123::2", "169.254.169.254"
+AZURE = "168.63.129.16"
 """The world's addresses."""
 
 HOST_PUBLIC, HOST_CORPORATE, HOST_SIX = "11.22.33.1", "10.123.0.1", "fd00:123::1"
@@ -24,6 +25,7 @@ SERVICES = {
     "corporate": (CORPORATE, (80, 443, 5432, 7000)),
     "six": (CORPORATE_SIX, (80,)),
     "metadata": (METADATA, (80, 443)),
+    "azure": (AZURE, (80, 443)),
 }
 HOST_PORTS = (80, 443, 5432)
 NAMES = {
@@ -34,6 +36,7 @@ NAMES = {
     "me.trusted.test": HOST_CORPORATE,
     "loop.trusted.test": "127.0.0.1",
     "meta.trusted.test": METADATA,
+    "azure.trusted.test": AZURE,
 }
 TEXT = "text.example.test,firerunner was here"
 
@@ -86,7 +89,13 @@ def link(world: int) -> None:
     run("ip", "link", "set", "near", "up")
     run("ip", "route", "add", "default", "via", PUBLIC)
     run("ip", "route", "add", f"{METADATA}/32", "dev", "near")
-    for address in (f"{PUBLIC}/24", f"{CORPORATE}/24", f"{CORPORATE_SIX}/64", f"{METADATA}/32"):
+    for address in (
+        f"{PUBLIC}/24",
+        f"{CORPORATE}/24",
+        f"{CORPORATE_SIX}/64",
+        f"{METADATA}/32",
+        f"{AZURE}/32",
+    ):
         inside(world, "ip", "address", "add", address, "dev", "far", *(["nodad"] if ":" in address else []))
     inside(world, "ip", "link", "set", "far", "up")
 

@@ -139,7 +139,7 @@ async def test_this_computer_is_never_connected_to(monkeypatch: pytest.MonkeyPat
 
     server = await asyncio.start_server(serve, "", 0)
     port = server.sockets[0].getsockname()[1]
-    ours = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", *_own_addresses()}
+    ours = {*outward.METADATA, "127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", *_own_addresses()}
     async with server:
         for address in ours:
             found[:] = [address]

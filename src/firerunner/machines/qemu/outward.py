@@ -14,6 +14,10 @@ from collections.abc import Sequence
 STAND_INS = ipaddress.IPv4Network("198.18.0.0/15")
 """Names below an allowed domain are given these addresses, one by one (RFC 2544: routed nowhere)."""
 
+METADATA = ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")
+"""Where clouds hand out the computer's own credentials, besides 169.254.169.254: Alibaba, Azure (a public
+address), Oracle, AWS and Google."""
+
 MAX_NAMES = 10_000
 """No guest makes its keeper remember more."""
 
@@ -79,13 +83,13 @@ async def _addresses_of(name: str) -> list[str]:
 
 
 def _is_here(address: str) -> bool:
-    """True for what is this computer, or means something else on each.
+    """True for what is this computer, speaks for it, or means something else on each.
 
     To an address of its own, the kernel would speak from that same address.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+    if str(ip) in METADATA or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return True
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -8,18 +8,27 @@ out, and what may be reached is decided in one place. UDP does not get out; DNS 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 
 from firerunner.errors import HostUnusable
 from firerunner.machines.qemu.egress import LINK
 from firerunner.machines.qemu.namespace import TAP_NAME, UPLINK_ADDRESS, UPLINK_PORT
 from firerunner.machines.qemu.order import Listener, Uplink
-from firerunner.machines.qemu.outward import STAND_INS
+from firerunner.machines.qemu.outward import METADATA, STAND_INS
 from firerunner.machines.spec import Domain, Egress, Internet, Network
 
-NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", str(STAND_INS), "224.0.0.0/4", "240.0.0.0/4")
-"""Not reached through a network, however wide: what means something else on each computer. A cloud's
-metadata service at 169.254.169.254 hands out the host's own credentials."""
+NEVER = (
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    str(STAND_INS),
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    *(f"{address}/32" for address in METADATA if ":" not in address),
+)
+"""Not reached through a network, however wide: what means something else on each computer, and where a
+cloud hands out the host's own credentials."""
 
 NOT_PUBLIC = (
     *NEVER,
@@ -71,9 +80,9 @@ def _ruleset(
         f"ip daddr {LINK} accept",
         f"ip daddr . tcp dport {{ {taken} }} accept",
         *(_hand_over(str(STAND_INS), each.port) for each in domains),
-        f"ip daddr {{ {', '.join(NEVER)} }} accept",
+        f"ip daddr {_set(NEVER)} accept",
         *(_hand_over(each.cidr, each.port) for each in networks),
-        *(_hand_over(f"!= {{ {', '.join(NOT_PUBLIC)} }}", each.port) for each in internet),
+        *(_hand_over(f"!= {_set(NOT_PUBLIC)}", each.port) for each in internet),
     ]
     body = "\n".join(f"    {rule}" for rule in dict.fromkeys(rules))
     return (
@@ -81,6 +90,12 @@ def _ruleset(
         "    type filter hook prerouting priority mangle; policy accept;\n"
         f"{body}\n  }}\n}}\n"
     )
+
+
+def _set(networks: Iterable[str]) -> str:
+    """Without overlaps, which nft refuses."""
+    merged = ipaddress.collapse_addresses(ipaddress.IPv4Network(each) for each in networks)
+    return f"{{ {', '.join(map(str, merged))} }}"
 
 
 def _hand_over(addresses: str, port: int | None) -> str:
