@@ -9,9 +9,8 @@ from firerunner.errors import FireRunnerError, TokenRefused
 from firerunner.findings import Finding, Level
 from firerunner.gitlab import RunnersClient, new_http
 from firerunner.images import RunnerKind, missing_tools
-from firerunner.machines.qemu.checks import find_program
+from firerunner.machines.driver import Driver
 from firerunner.machines.qemu.driver import QemuDriver
-from firerunner.machines.qemu.uplink import uplink_of
 from firerunner.settings import GitLabSettings, Settings
 
 
@@ -47,12 +46,8 @@ async def examine_computer(driver: QemuDriver) -> list[Finding]:
 
 async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Finding]:
     """Are images there, is KVM real, does GitLab take the runner tokens?"""
-    findings = []
+    findings = never_made(settings, driver)
     for pool in settings.pools:
-        try:
-            uplink_of([each for each in pool.egress if not isinstance(each, str)], (), find_program("nft"))
-        except FireRunnerError as error:
-            findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
         try:
             image = image_store(settings).resolve(pool.image)
         except FireRunnerError as error:
@@ -67,6 +62,19 @@ async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Findi
         if accelerator is not None:
             findings.append(_accelerator(accelerator.kind, accelerator.reason))
     return list(dict.fromkeys(findings)) + await _tokens(settings)
+
+
+def never_made(settings: Settings, driver: Driver) -> list[Finding]:
+    """The pools of whose size and egress no machine could be made; they do not ask GitLab."""
+    refusals = {
+        pool.name: driver.refusal(pool.resources, pool.outside(settings.gitlab_of(pool).destination))
+        for pool in settings.pools
+    }
+    return [
+        Finding(Level.FAIL, f"pool {name}", f"no machine can be made: {why}", "It takes no job until then")
+        for name, why in refusals.items()
+        if why is not None
+    ]
 
 
 def _accelerator(name: str, reason: str) -> Finding:

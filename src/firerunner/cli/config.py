@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import typer
 import yaml
 
+from firerunner.app import driver_of
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json
+from firerunner.doctor import never_made
+from firerunner.errors import SettingsError
 from firerunner.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Check, show and describe the configuration.")
@@ -18,6 +23,12 @@ def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     Example: firerunner config check --config ./firerunner.yaml
     """
     settings = load_settings(config)
+    driver = driver_of(settings, settings.hosts[0])
+    faults = never_made(settings, driver)
+    asyncio.run(driver.aclose())
+    if faults:
+        lines = "\n".join(f"  {each.subject}: {each.what}" for each in faults)
+        raise SettingsError(f"{config} is wrong:\n{lines}", remedy="These pools would take no job")
     out.print(
         f"{config} is right: {len(settings.pools)} pool(s), {len(settings.hosts)} host(s).", markup=False
     )

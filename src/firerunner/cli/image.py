@@ -39,7 +39,7 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Accept plain HTTP an
 
 
 def _store(store: Path | None, config: Path) -> Store:
-    return Store(store) if store else image_store(load_settings(config))
+    return Store(store) if store else image_store(load_settings(config, missing_secrets="placeholder"))
 
 
 @app.command("build")
@@ -186,7 +186,8 @@ def prune(store: StorePath = None, config: ConfigPath = DEFAULT_CONFIG) -> None:
 
     Example: firerunner image prune
     """
-    in_use = set() if store else asyncio.run(images_in_use(load_settings(config)))
+    settings = None if store else load_settings(config, missing_secrets="placeholder")
+    in_use = set() if settings is None else asyncio.run(images_in_use(settings))
     pruned = asyncio.run(_store(store, config).prune(in_use))
     out.print(f"{len(pruned)} image(s) removed.")
 

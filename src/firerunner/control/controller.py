@@ -14,6 +14,7 @@ from hashlib import sha256
 from firerunner.control.actors import Actors
 from firerunner.control.asking import ask, fail_machine
 from firerunner.control.context import Context
+from firerunner.control.fitting import fitting_hosts
 from firerunner.control.hosts import look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
@@ -214,10 +215,12 @@ class Controller:
             paused = self._image_faults[pool.name]
         elif manifest is None or manifest.info_for(pool.executor) is None:
             paused = _not_ready(pool, manifest)
+        fitting = fitting_hosts(self._ctx, pool)
+        paused = paused or fitting.why_none
         return PoolFacts(
             name=pool.name,
             resources=pool.resources,
-            hosts=pool.hosts or tuple(self._ctx.drivers),
+            hosts=fitting.hosts,
             limit=pool.limit,
             warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else pool.warm,
             runner=sha256(pool.token.encode()).hexdigest(),

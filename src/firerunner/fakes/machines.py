@@ -118,6 +118,8 @@ class FakeDriver:
     """What the next guests do."""
     refuse: str = ""
     """If set, `create` fails with this."""
+    never: str | None = None
+    """Why no machine could ever be made."""
     blind: bool = False
     """If set, `list` shows nothing."""
     created: list[str] = field(default_factory=list)
@@ -171,6 +173,10 @@ class FakeDriver:
     async def capacity(self) -> Resources:
         """As the test says."""
         return self.room
+
+    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+        """As the test says."""
+        return self.never
 
     def guest_gate_url(self, machine_id: str) -> str:
         """Not used: these guests know the gate's own address."""

@@ -40,6 +40,10 @@ class Driver(Protocol):
         """What the host has in all, before any machine."""
         ...
 
+    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+        """Why no machine of this size and egress could ever be made here, and what to do; None if it can."""
+        ...
+
     def guest_gate_url(self, machine_id: str) -> str:
         """The gate as the guest of this machine reaches it, without a slash at the end."""
         ...

@@ -77,12 +77,12 @@ def _refuse_unknown_variables() -> None:
 def _sentences(errors: Iterable[ErrorDetails], data: Mapping[str, Any]) -> list[str]:
     """One line for each mistake; a list that is empty only because its items are wrong gets none."""
     errors = list(errors)
+    wrong_inside = {error["loc"][0] for error in errors if len(error["loc"]) > 1}
     if not isinstance(data.get("gitlab"), list):  # one GitLab needs no list in the file
         for error in errors:
             error["loc"] = tuple(
                 part for i, part in enumerate(error["loc"]) if not (i == 1 and error["loc"][0] == "gitlab")
             )
-    wrong_inside = {error["loc"][0] for error in errors if len(error["loc"]) > 1}
     return [
         _sentence(error)
         for error in errors

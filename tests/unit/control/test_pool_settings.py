@@ -201,3 +201,19 @@ async def test_size_image_and_egress_reach_the_driver(world: World) -> None:
         Domain("example.com", 443),
         Destination("proxy.test", 3128),
     )
+
+
+async def test_a_pool_that_no_host_could_serve_takes_no_job_and_says_why(world: World) -> None:
+    world.driver.never = "egress 127.0.0.1 is an address that means something else inside a machine"
+    await restarted(world)
+    _, job = await world.pipeline()
+    await asyncio.sleep(QUIET_S)
+    waiting_for, reason = job.status, world.controller.reasons().get("small", "")
+    able = world.drivers["other"] = FakeDriver()
+    await restarted(world)
+
+    assert (await world.ended(job)).status == "success"
+    assert (waiting_for, "inside a machine" in reason) == ("pending", True)
+    assert (world.driver.created, len(able.created)) == ([], 1)
+    await world.finish()
+    await able.aclose()

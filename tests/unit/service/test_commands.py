@@ -67,6 +67,15 @@ def test_a_typo_in_the_configuration_is_named_and_exits_with_2(config: Path) -> 
     assert "pools[0].imgae: unknown key; did you mean `image`?" in shown.stderr
 
 
+def test_a_pool_of_which_no_machine_could_be_made_is_named(config: Path) -> None:
+    ran = run("config", "check", "--config", str(config))
+
+    assert ran.returncode == 2
+    said = " ".join(ran.stderr.split())
+    assert "pool small: no machine can be made: egress 127.0.0.1 is an address that means" in said
+    assert "with connect_to" in said
+
+
 def test_the_settings_in_force_are_shown_without_secrets(config: Path) -> None:
     shown = run("config", "show", "--json", "--config", str(config))
 

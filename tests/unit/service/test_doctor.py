@@ -65,7 +65,7 @@ async def test_a_pool_with_an_uplink_needs_nft(tmp_path: Path, monkeypatch: pyte
     open_one = settings.pools[0].model_copy(update={"egress": (Internet(443),)})
     settings = settings.model_copy(update={"pools": (open_one, settings.pools[1])})
     there = await examined(settings)
-    monkeypatch.setattr("firerunner.doctor.find_program", lambda _name: None)
+    monkeypatch.setattr("firerunner.machines.qemu.checks.find_program", lambda _name: None)
     missing = await examined(settings)
 
     assert [finding for finding in there if "nft" in finding.what] == []

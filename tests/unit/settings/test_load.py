@@ -117,6 +117,15 @@ def test_secrets_that_setup_will_write_may_be_missing_if_that_is_said(tmp_path: 
     assert settings.gitlab[0].secret_path("api_token") is None
 
 
+def test_a_secret_that_is_missing_is_one_mistake(tmp_path: Path) -> None:
+    text = GOOD.replace("gitlab: {url:", "gitlab: {webhook_secret_file: hook, url:")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, text))
+
+    assert str(caught.value).count("\n") == 1
+    assert "webhook_secret_file: cannot read" in str(caught.value)
+
+
 def test_a_secret_that_nobody_writes_may_not_be_missing(tmp_path: Path) -> None:
     path = written(tmp_path, MISSING.replace("webhook_secret_file", "api_token_file"))
 

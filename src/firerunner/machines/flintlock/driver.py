@@ -112,6 +112,10 @@ class FlintlockDriver:
         """What the operator says; Flintlock tells nothing."""
         return self._capacity
 
+    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+        """A size that Flintlock would not make or never boot, or an egress that needs a detour."""
+        return request.refused_size(resources) or request.refused_egress(egress)
+
     def guest_gate_url(self, machine_id: str) -> str:
         """The gate as guests on that host reach it."""
         return request.guest_gate_url(self._place, machine_id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from firerunner.errors import MachineError, SpecRefused
 from firerunner.machines.flintlock.proto import types_pb2
-from firerunner.machines.spec import MACHINE_ID, Destination, MachineSpec, Resources
+from firerunner.machines.spec import MACHINE_ID, Destination, Egress, MachineSpec, Resources
 
 PROVIDER = "firecracker"
 INTERFACE = "eth1"
@@ -53,6 +53,14 @@ def refused_size(resources: Resources) -> str | None:
     return None
 
 
+def refused_egress(egress: tuple[Egress, ...]) -> str | None:
+    """Why guests in a host's own network could not follow it; None if they can."""
+    for each in egress:
+        if isinstance(each, Destination) and each.connect_to:
+            return f"egress {each.host} has connect_to: make the name resolve in the guests' network instead"
+    return None
+
+
 def checked_namespace(text: str) -> str:
     """The namespace. A slash in it would break Flintlock's own keys. Raises MachineError."""
     if not _NAMESPACE.fullmatch(text):
@@ -86,19 +94,13 @@ def guest_gate_url(place: Place, machine_id: str) -> str:
 
 def microvm_spec(spec: MachineSpec, place: Place, name: str) -> types_pb2.MicroVMSpec:
     """The request. Raises `SpecRefused` for what Flintlock could not do."""
-    reason = refused_size(spec.resources)
+    reason = refused_size(spec.resources) or refused_egress(spec.egress)
     if reason is not None:
-        raise SpecRefused(f"{spec.machine_id}: {reason}", remedy="Change the pool's size")
+        raise SpecRefused(f"{spec.machine_id}: {reason}", remedy="Change the pool")
     if spec.image.published is None:
         raise SpecRefused(
             f"image {spec.image.digest} is in no registry that Flintlock could pull it from",
             remedy="Run: firerunner image push",
-        )
-    redirected = [each for each in spec.egress if isinstance(each, Destination) and each.connect_to]
-    if redirected:
-        raise SpecRefused(
-            f"egress {redirected[0].host} has connect_to, which guests in a host's network cannot follow",
-            remedy="Make the name resolve in the guests' network instead",
         )
     made = types_pb2.MicroVMSpec(
         id=name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from firerunner.errors import HostUnusable
+from firerunner.errors import HostUnusable, MachineError
 from firerunner.machines.qemu import checks
 from firerunner.machines.qemu import egress as links
 from firerunner.machines.qemu.checks import Problem
@@ -18,6 +18,7 @@ from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
 from firerunner.machines.qemu.local import CHECK_REMEDY, LocalMachines
 from firerunner.machines.qemu.room import Allowance
+from firerunner.machines.qemu.uplink import uplink_of
 from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
 
 T = TypeVar("T")
@@ -124,6 +125,15 @@ class QemuDriver:
     def abilities(self) -> Abilities:
         """What the driver can do on this computer."""
         return Abilities(self._host.last, self._machines.cgroups.offered, drops_privileges())
+
+    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+        """An egress that cannot be told apart inside a machine, or that needs nft where there is none."""
+        try:
+            links.listeners("127.0.0.1:1", egress)
+            uplink_of(egress, (), checks.find_program("nft"))
+        except MachineError as error:
+            return str(error)
+        return None
 
     def guest_gate_url(self, machine_id: str) -> str:
         """The gate's URL as the machine sees it."""

@@ -1,0 +1,29 @@
+"""Which hosts could ever make a pool's machines; a pool that none could serve must not ask for a job."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from firerunner.control.context import Context
+from firerunner.errors import GitLabError
+from firerunner.settings import PoolSettings
+
+
+class Fitting(NamedTuple):
+    """The hosts that fit, and why there is none if so."""
+
+    hosts: tuple[str, ...]
+    why_none: str | None
+
+
+def fitting_hosts(ctx: Context, pool: PoolSettings) -> Fitting:
+    """What the drivers say to the pool's size and egress."""
+    hosts = pool.hosts or tuple(ctx.drivers)
+    try:
+        egress = ctx.egress(pool)
+    except GitLabError:  # of a pool that is withdrawn: its machines are there already
+        return Fitting(hosts, None)
+    refusals = {host: ctx.drivers[host].refusal(pool.resources, egress) for host in hosts}
+    fit = tuple(host for host, why in refusals.items() if why is None)
+    reasons = [why for why in refusals.values() if why is not None]
+    return Fitting(fit or hosts, None if fit or not reasons else reasons[0])
