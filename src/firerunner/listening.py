@@ -7,6 +7,7 @@ its backlog instead of being refused (systemd.socket(5), sd_listen_fds(3)).
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from firerunner.errors import FireRunnerError
 from firerunner.settings.values import split_address
 
 _FIRST_FD = 3
+OPEN_FILES = 65_536
 
 
 def listen(name: str, address: str, environ: Mapping[str, str] | None = None) -> socket.socket:
@@ -47,3 +49,10 @@ def _handed_over(environ: Mapping[str, str]) -> dict[str, int]:
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     count = int(environ.get("LISTEN_FDS", "0"))
     return {name: _FIRST_FD + index for index, name in enumerate(names[:count])}
+
+
+def allow_many_connections() -> None:
+    """Raise the soft limit on open files: shells give 1024, and gate and web take more clients than that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -9,6 +9,7 @@ import typer
 
 from firerunner.app import run_service
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath
+from firerunner.listening import allow_many_connections
 from firerunner.settings import load_settings
 from firerunner.telemetry import configure_logs
 
@@ -28,4 +29,5 @@ def serve(
     """
     settings = load_settings(config)
     configure_logs(log_level or settings.log.level, settings.log.format)
+    allow_many_connections()
     asyncio.run(run_service(settings, config))

@@ -81,3 +81,14 @@ def test_a_unix_socket_may_be_handed_over_too(tmp_path: Path) -> None:
 
 def test_nothing_of_the_environment_is_believed_without_a_pid() -> None:
     assert "LISTEN_PID" not in os.environ
+
+
+def test_a_shells_limit_on_open_files_is_raised() -> None:
+    code = (
+        "import resource; from firerunner.listening import allow_many_connections; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096)); allow_many_connections(); "
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "(4096, 4096)"
