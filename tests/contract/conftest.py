@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.kits import Kit
-from tests.contract.lab import qemu_kit, test_guest
+from tests.contract.lab import flintlock_kit, qemu_kit, test_guest
 
-__all__ = ["kit", "qemu_kit", "test_guest"]
+__all__ = ["flintlock_kit", "kit", "qemu_kit", "test_guest"]
 
-KITS = ("qemu_kit",)
+SEEING = ("qemu_kit",)
+"""Drivers that see how a VMM ended. Flintlock tells nothing of it: the guest's word and deadlines count."""
+
+KITS = (*SEEING, "flintlock_kit")
 
 
 @pytest.fixture(params=KITS)
 def kit(request: pytest.FixtureRequest) -> Kit:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=SEEING)
+def seeing_kit(request: pytest.FixtureRequest) -> Kit:
     return request.getfixturevalue(request.param)

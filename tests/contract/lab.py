@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from firerunner.machines.spec import ImageFiles
+from tests.contract.flintlock_kit import FlintlockKit, flintlock
 from tests.contract.guest import make_guest
 from tests.contract.kits import QemuKit
 
@@ -26,3 +27,11 @@ async def qemu_kit(
     for machine_id in {each.machine_id for each in await driver.list()} | kit.machine_ids:
         await driver.destroy(machine_id)
     await driver.aclose()
+
+
+@pytest.fixture
+async def flintlock_kit(qemu_kit: QemuKit, test_guest: ImageFiles) -> AsyncIterator[FlintlockKit]:
+    with flintlock(qemu_kit, test_guest) as kit:
+        yield kit
+        for driver in kit.drivers:
+            await driver.aclose()
