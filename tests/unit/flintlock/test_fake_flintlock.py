@@ -150,7 +150,7 @@ async def test_what_is_taken_and_never_boots_shows_by_rising_retries(change: Any
 
         async def risen() -> bool:
             vm = await client.get(uid)
-            return vm is not None and vm.status.retry > 2 and vm.status.state == PENDING
+            return vm is not None and vm.status.retry > 2
 
         await until(risen)
         failed = await reach(client, uid, FAILED)

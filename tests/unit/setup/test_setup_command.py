@@ -8,12 +8,16 @@ import json
 import os
 import pty
 import sys
+import termios
 
 import pytest
 
 from .setup_given import HOOK_URL, PATIENCE_S, Stage
 
 pytestmark = pytest.mark.anyio
+
+LOCAL_MODES = 3
+"""Where tcgetattr(3) has them."""
 
 PROJECT = ("setup", "--project", "group/app")
 HOOKED = (*PROJECT, "--webhook-url", HOOK_URL)
@@ -122,8 +126,15 @@ async def test_at_a_terminal_it_asks_for_the_token_without_echo_and_for_consent(
                 with contextlib.suppress(BlockingIOError):
                     shown += os.read(terminal, 65_536).decode()
 
+    async def until_without_echo() -> None:
+        """The prompt is there a moment before; what is typed meanwhile is thrown away."""
+        async with asyncio.timeout(PATIENCE_S):
+            while termios.tcgetattr(terminal)[LOCAL_MODES] & termios.ECHO:
+                await asyncio.sleep(0.02)
+
     try:
         await until("Token for")
+        await until_without_echo()
         os.write(terminal, f"{stage.gitlab.api_token}\n".encode())
         await until("[y/N]")
         assert stage.gitlab.world.runners == {}
