@@ -17,6 +17,20 @@ pytestmark = [pytest.mark.anyio, pytest.mark.vm]
 
 __all__ = ["test_guest"]
 
+APART = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--net",
+    "--mount",
+    "--pid",
+    "--mount-proc",
+    "--fork",
+    "--kill-child",
+)
+"""Networks, mounts and processes of its own, which end with it, and it with us."""
+
 REACHED = {
     "named=corporate-7000",
     "network=corporate-5432",
@@ -33,16 +47,8 @@ REACHED = {
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make the networks around a host")
 async def test_an_uplink_leads_where_its_rules_say(test_guest: ImageFiles, tmp_path: Path) -> None:
     scene = await asyncio.create_subprocess_exec(
-        *(
-            "unshare",
-            "--net",
-            "--mount",
-            "--fork",
-            "--kill-child",
-            sys.executable,
-            "-m",
-            "tests.e2e.uplink_scene",
-        ),
+        *APART,
+        *(sys.executable, "-m", "tests.e2e.uplink_scene"),
         *map(str, (test_guest.kernel, test_guest.initramfs, test_guest.root, tmp_path)),
         stdout=asyncio.subprocess.PIPE,
     )

@@ -1,6 +1,7 @@
 """One machine with an uplink, in a world of its own; prints what its guest has seen, and who was visited.
 
-`unshare --net --mount --fork --kill-child python -m tests.e2e.uplink_scene KERNEL INITRAMFS ROOT STATE_DIR`
+Run by `test_uplink` in namespaces of its own: `python -m tests.e2e.uplink_scene`, with kernel, initramfs,
+root and state directory.
 """
 
 from __future__ import annotations

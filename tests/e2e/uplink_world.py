@@ -64,7 +64,17 @@ class Services:
 async def far_side() -> AsyncIterator[None]:
     """Make the world beyond a link of this network namespace."""
     world = subprocess.Popen(
-        ["unshare", "--net", sys.executable, "-m", "tests.e2e.uplink_world"],
+        # A process namespace of its own, so that nothing of it outlives it.
+        [
+            "unshare",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            sys.executable,
+            "-m",
+            "tests.e2e.uplink_world",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
