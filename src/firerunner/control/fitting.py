@@ -18,12 +18,13 @@ class Fitting(NamedTuple):
 
 def fitting_hosts(ctx: Context, pool: PoolSettings) -> Fitting:
     """What the drivers say to the pool's size and egress."""
-    hosts = pool.hosts or tuple(ctx.drivers)
+    hosts = tuple(host for host in pool.hosts or ctx.drivers if host in ctx.drivers)
+    if not hosts:
+        return Fitting((), "its hosts are not in force yet: restart the service")
     try:
         egress = ctx.egress(pool)
     except GitLabError:  # of a pool that is withdrawn: its machines are there already
         return Fitting(hosts, None)
     refusals = {host: ctx.drivers[host].refusal(pool.resources, egress) for host in hosts}
     fit = tuple(host for host, why in refusals.items() if why is None)
-    reasons = [why for why in refusals.values() if why is not None]
-    return Fitting(fit or hosts, None if fit or not reasons else reasons[0])
+    return Fitting(fit or hosts, None if fit else refusals[hosts[0]])

@@ -217,3 +217,17 @@ async def test_a_pool_that_no_host_could_serve_takes_no_job_and_says_why(world: 
     assert (world.driver.created, len(able.created)) == ([], 1)
     await world.finish()
     await able.aclose()
+
+
+async def test_a_host_that_waits_for_a_restart_is_said_and_ends_nothing(world: World) -> None:
+    await restarted(world)
+    moved = world.context.pools["small"].model_copy(update={"hosts": ("new",)})
+    world.controller.set_pools({"small": moved})
+    _, job = await world.pipeline()
+    await asyncio.sleep(QUIET_S)
+    waiting_for, reason = job.status, world.controller.reasons().get("small", "")
+
+    world.controller.set_pools({"small": moved.model_copy(update={"hosts": ()})})
+
+    assert (await world.ended(job)).status == "success"
+    assert (waiting_for, "restart the service" in reason) == ("pending", True)

@@ -50,12 +50,12 @@ class Endpoint:
 
 def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """A channel that connects when it is first used. Raises SettingsError for a file that cannot be read."""
-    options = [*KEEP_ALIVE, *_RECONNECT]
+    options: list[tuple[str, int | str]] = [*KEEP_ALIVE, *_RECONNECT]
     if endpoint.tls is None:
         return grpc.aio.insecure_channel(endpoint.address, options=options)
     tls = endpoint.tls
     if tls.server_name is not None:
-        options.append(("grpc.ssl_target_name_override", tls.server_name))  # type: ignore[arg-type]
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
     credentials = grpc.ssl_channel_credentials(
         root_certificates=_read(tls.ca_file),
         private_key=_read(tls.key_file),
