@@ -19,15 +19,16 @@ from firerunner.control.lock import only_controller
 from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, SettingsError
 from firerunner.gate import create_gate
+from firerunner.hosting import HostDriver, driver_of
 from firerunner.images import Store
 from firerunner.intake import Door, Hook
 from firerunner.ledger import Keyring, Ledger
 from firerunner.listening import listen
-from firerunner.machines.qemu.driver import QemuDriver
+from firerunner.machines.qemu import QemuDriver
 from firerunner.readiness import readiness
 from firerunner.reloading import Reloader
-from firerunner.serving import WEB_BOUNDS, Certificate, served
-from firerunner.settings import HostSettings, PoolSettings, Settings
+from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
+from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
 from firerunner.web import create_web
 
@@ -57,16 +58,19 @@ class _Service:
         self._reloader = Reloader(config, settings, self._apply, self._log)
         self._connections = Connections(stack, self._counters.count_gitlab)
         self._sized: dict[str, PoolSettings] = {}
+        self._doors: list[Served] = []
 
     async def run(self) -> None:
         settings, counters = self._reloader.settings, self._counters
         web_socket = listen("web", settings.listen.web)
         gate_socket = listen("gate", settings.listen.gate)
+        https = settings.listen.gate_https
+        https_socket = listen("gate-https", https) if https is not None else None
         ledger = await self._stack.enter_async_context(open_ledger(settings))
         await self._connections.configure(settings)
         holder = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         ours = ledger.acting_as(await ledger.lead(holder, LEASE_S, force=True))
-        drivers = {host.name: await self._driver(host) for host in settings.hosts}
+        drivers = await self._drivers(settings)
         pools = KnownPools(settings.asking_pools())
         briefing = Briefing(lambda: self._reloader.settings, pools.get, drivers)
         context = Context(
@@ -109,9 +113,11 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         web = create_web(self._door.endpoint, lambda: readiness(controller, sizing, ledger), counters)
         await self._stack.enter_async_context(served(gate, gate_socket))
-        self._web = await self._stack.enter_async_context(
-            served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
-        )
+        if https_socket is not None:
+            door = served(gate, https_socket, certificate=_gate_certificate(settings))
+            self._doors.append(await self._stack.enter_async_context(door))
+        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
+        self._doors.append(await self._stack.enter_async_context(door))
         for work in (self._keep_lease(ledger, holder), self._reloader.run(), sizing.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
@@ -151,31 +157,34 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         self._controller.set_pools(self._sized | settings.asking_pools())
         set_log_level(settings.log.level)
-        try:
-            self._web.renew_certificate()
-        except SettingsError as error:  # no reason to keep tokens and pools of yesterday
-            self._log.error("the web's new certificate is not taken, the old one stays", error=str(error))
-
-    async def _driver(self, host: HostSettings) -> QemuDriver:
-        driver = driver_of(self._reloader.settings, host)
-        self._stack.push_async_callback(driver.aclose)
-        for problem in await driver.check():
-            raise HostUnusable(f"host {host.name}: {problem.what}", remedy=problem.remedy)
-        return driver
-
-    async def _prepare(self, drivers: Mapping[str, QemuDriver]) -> None:
-        """Find out now how guests run here, so that the first job does not wait for it."""
-        store = image_store(self._reloader.settings)
-        for name in {pool.image for pool in self._reloader.settings.pools}:
+        for door in self._doors:
             try:
-                image = store.resolve(name)
-                for host, driver in drivers.items():
-                    await driver.prepare(image.files)
-                    self._log.info(
-                        "guests run by", host=host, accelerator=await driver.accelerator(image.files)
-                    )
+                door.renew_certificate()
+            except SettingsError as error:  # no reason to keep tokens and pools of yesterday
+                self._log.error("a new certificate is not taken, the old one stays", error=str(error))
+
+    async def _drivers(self, settings: Settings) -> dict[str, HostDriver]:
+        """By host name. This computer has to be in order; another that is not is waited for while it runs."""
+        drivers: dict[str, HostDriver] = {}
+        for host in settings.hosts:
+            driver = drivers[host.name] = driver_of(settings, host)
+            self._stack.push_async_callback(driver.aclose)
+        for host in settings.hosts:
+            if host.driver == "qemu":
+                for problem in await drivers[host.name].check():
+                    raise HostUnusable(f"host {host.name}: {problem.what}", remedy=problem.remedy)
+        return drivers
+
+    async def _prepare(self, drivers: Mapping[str, HostDriver]) -> None:
+        """Find out now how guests run, so that the first job does not wait for it."""
+        settings = self._reloader.settings
+        wanted = {(host.name, pool.image) for pool in settings.pools for host in settings.hosts_of(pool)}
+        for host, name in sorted(wanted):
+            try:
+                by = await drivers[host].prepare(image_store(settings).resolve(name).files)
+                self._log.info("guests run by", host=host, image=name, vmm=by)
             except FireRunnerError as error:
-                self._log.error("an image or a host is not ready", image=name, error=str(error))
+                self._log.error("an image or a host is not ready", image=name, host=host, error=str(error))
 
     async def _keep_lease(self, ledger: Ledger, holder: str) -> None:
         while True:
@@ -212,16 +221,9 @@ def _certificate(settings: Settings) -> Certificate | None:
     return Certificate(listen.web_cert_file, listen.web_key_file) if listen.web_cert_file else None
 
 
-def driver_of(settings: Settings, host: HostSettings) -> QemuDriver:
-    """What makes machines on this host. The caller closes it."""
-    return QemuDriver(
-        settings.state_dir,
-        vcpu=host.vcpu,
-        memory_mib=host.memory_mib,
-        disk_mib=host.disk_mib,
-        disk_dir=host.disk_dir,
-        keep_free_mib=host.keep_free_mib,
-    )
+def _gate_certificate(settings: Settings) -> Certificate | None:
+    listen = settings.listen
+    return Certificate(listen.gate_cert_file, listen.gate_key_file) if listen.gate_cert_file else None
 
 
 def make_state_dir(path: Path) -> None:
@@ -278,10 +280,17 @@ async def images_in_use(settings: Settings) -> set[str]:
 async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> bytes:
     """The end of a machine's console. Raises FireRunnerError for a machine that nobody knows."""
     async with existing_ledger(settings) as ledger:
-        if await ledger.machine(machine_id) is None:
+        machine = await ledger.machine(machine_id)
+        if machine is None:
             raise FireRunnerError(
                 f"there is no machine {machine_id}", remedy="See `firerunner machines --all`"
             )
+    host = next((host for host in settings.hosts if host.name == machine.host), None)
+    if host is not None and host.driver == "flintlock":
+        raise FireRunnerError(
+            f"the console of {machine_id} is on host {host.name}: Flintlock gives it to nobody",
+            remedy=f"There: less /var/lib/flintlock/vm/{host.namespace}/{machine_id}-*/*/firecracker.stdout",
+        )
     driver = QemuDriver(settings.state_dir)
     try:
         return await driver.console(machine_id, max_bytes)

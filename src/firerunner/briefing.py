@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from firerunner.errors import GitLabError
+from firerunner.errors import GitLabError, HostUnusable
 from firerunner.gate import GuestFacts
+from firerunner.hosting import gate_ca_pem
 from firerunner.ledger import MachineRecord
 from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Egress
@@ -36,22 +37,30 @@ class Briefing:
         """What the gate must know of a machine beyond the ledger.
 
         A pool that was taken out of the configuration: its last jobs still have to speak. Raises GitLabError
-        if its GitLab is not known: another one's address would get this one's job tokens.
+        if its GitLab is not known: another one's address would get this one's job tokens; HostUnusable if
+        its host is not.
         """
         gitlab = self._gitlab(machine.gitlab)
         pool = self._pool(machine.pool)
-        driver = self._drivers[machine.host]
+        driver = self._drivers.get(machine.host)
+        if driver is None:
+            raise HostUnusable(
+                f"host {machine.host!r} of {machine.machine_id} is not configured",
+                remedy="Put it back, and restart the service, until its last job has ended",
+            )
         egress = self.egress(pool) if pool else (gitlab.destination,)
+        gate_url = driver.guest_gate_url(machine.machine_id)
         return GuestFacts(
-            gate_url=driver.guest_gate_url(machine.machine_id),
+            gate_url=gate_url,
             clone_url=gitlab.guest_url,
             hosts=tuple((address, name) for name, address in driver.hosts_entries(egress)),
             artifacts_url=gitlab.guest_url if gitlab.destination in egress else None,
             ca_pem=_pem(gitlab.ca_file),
+            gate_ca_pem=gate_ca_pem(self._settings()) if gate_url.startswith("https:") else None,
             trust_pem=_pem(pool.ca_file) if pool else None,
             runner_config=pool.runner_options if pool else {},
             docker_daemon=pool.docker_daemon if pool else {},
-            proxy_environment=_proxy_environment(pool, driver.guest_gate_url(machine.machine_id)),
+            proxy_environment=_proxy_environment(pool, gate_url),
         )
 
     def _gitlab(self, name: str) -> GitLabSettings:

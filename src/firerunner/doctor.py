@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
 
 from firerunner.app import image_store
 from firerunner.errors import FireRunnerError, TokenRefused
 from firerunner.findings import Finding, Level
+from firerunner.gate import GATE_SAYS
 from firerunner.gitlab import RunnersClient, new_http
+from firerunner.hosting import HostDriver, driver_of
 from firerunner.images import RunnerKind, missing_tools
-from firerunner.machines.driver import Driver
-from firerunner.machines.qemu.driver import QemuDriver
-from firerunner.settings import GitLabSettings, Settings
+from firerunner.machines.flintlock.driver import FlintlockDriver
+from firerunner.machines.qemu import QemuDriver
+from firerunner.settings import GitLabSettings, HostSettings, Settings
+
+SHOWN = 3
 
 
-async def examine_computer(driver: QemuDriver) -> list[Finding]:
+async def examine_computer(name: str, driver: QemuDriver) -> list[Finding]:
     """Can machines be made and images be built here?"""
     findings = [
-        Finding(Level.FAIL, "host", problem.what, problem.remedy) for problem in await driver.check()
-    ] or [Finding(Level.OK, "host", "machines can be made here")]
+        Finding(Level.FAIL, name, problem.what, problem.remedy) for problem in await driver.check()
+    ] or [Finding(Level.OK, name, "machines can be made here")]
     findings += [
         Finding(
             Level.WARN,
@@ -30,23 +37,89 @@ async def examine_computer(driver: QemuDriver) -> list[Finding]:
     ]
     capacity = await driver.capacity()
     room = f"{capacity.vcpu} vCPU, {capacity.memory_mib} MiB memory, {capacity.disk_mib} MiB disk to give out"
-    findings.append(Finding(Level.OK, "host", room))
+    findings.append(Finding(Level.OK, name, room))
     abilities = driver.abilities()
     if abilities.limiting_controllers:
         limits = ", ".join(abilities.limiting_controllers)
-        findings.append(Finding(Level.OK, "host", f"control groups limit machines: {limits}"))
+        findings.append(Finding(Level.OK, name, f"control groups limit machines: {limits}"))
     else:
         findings.append(
+            Finding(Level.WARN, name, "no control group limits machines", "Run as root, or with Delegate=yes")
+        )
+    return findings
+
+
+async def examine_hosts(settings: Settings, only: str | None = None) -> list[Finding]:
+    """Each host, or one of them: can machines be made there?"""
+    findings: list[Finding] = []
+    for host in settings.hosts:
+        if only not in {None, host.name}:
+            continue
+        async with _driver(settings, host) as driver:
+            name = f"host {host.name}"
+            if isinstance(driver, QemuDriver):
+                findings += await examine_computer(name, driver)
+            else:
+                findings += await examine_flintlock(name, driver) + await _gate(settings, host)
+    return findings
+
+
+async def examine_flintlock(name: str, driver: FlintlockDriver) -> list[Finding]:
+    """Does the daemon answer, and is our namespace ours alone?"""
+    problems = await driver.check()
+    if problems:
+        return [Finding(Level.FAIL, name, problem.what, problem.remedy) for problem in problems]
+    room = await driver.capacity()
+    findings = [
+        Finding(
+            Level.OK,
+            name,
+            f"Flintlock answers; {room.vcpu} vCPU, {room.memory_mib} MiB memory, {room.disk_mib} MiB disk",
+        )
+    ]
+    strangers = await driver.strangers()
+    if strangers:
+        findings.append(
             Finding(
-                Level.WARN, "host", "no control group limits machines", "Run as root, or with Delegate=yes"
+                Level.WARN,
+                name,
+                f"{len(strangers)} microVMs in our namespace are not ours: {', '.join(strangers[:SHOWN])}",
+                "They are left alone and take room; give each user of the host a namespace of its own",
             )
         )
     return findings
 
 
-async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Finding]:
+async def _gate(settings: Settings, host: HostSettings) -> list[Finding]:
+    """What a guest would find at `gate_url`, as far as it can be seen from here."""
+    name, url = f"host {host.name}", host.gate_url
+    try:
+        ca_file = settings.listen.gate_ca_file
+        async with new_http(ca_file=ca_file, proxy=None) as http:
+            answer = await http.get(url, timeout=5.0)
+    except httpx.HTTPError as error:
+        remedy = "Does the service run? `listen.gate_https`, its certificate and `gate_ca_file` go together"
+        return [Finding(Level.WARN, name, f"the gate is not reached at {url}: {error}", remedy)]
+    if GATE_SAYS not in answer.text:
+        what = f"what answers at {url} is not FireRunner's gate (status {answer.status_code})"
+        return [
+            Finding(Level.FAIL, name, what, "`gate_url` is where guests of this host reach `listen.gate`")
+        ]
+    return [Finding(Level.OK, name, f"the gate answers at {url}")]
+
+
+@asynccontextmanager
+async def _driver(settings: Settings, host: HostSettings) -> AsyncIterator[HostDriver]:
+    driver = driver_of(settings, host)
+    try:
+        yield driver
+    finally:
+        await driver.aclose()
+
+
+async def examine_settings(settings: Settings) -> list[Finding]:
     """Are images there, is KVM real, does GitLab take the runner tokens?"""
-    findings = never_made(settings, driver)
+    findings = await never_made(settings)
     for pool in settings.pools:
         try:
             image = image_store(settings).resolve(pool.image)
@@ -58,31 +131,46 @@ async def examine_settings(settings: Settings, driver: QemuDriver) -> list[Findi
         findings.append(
             Finding(level, f"pool {pool.name}", f"image with {runner.kind} gitlab-runner {runner.version}")
         )
-        accelerator = await driver.accelerator(image.files)
-        if accelerator is not None:
-            findings.append(_accelerator(accelerator.kind, accelerator.reason))
+        for host in settings.hosts_of(pool):
+            async with _driver(settings, host) as driver:
+                if isinstance(driver, QemuDriver):
+                    accelerator = await driver.accelerator(image.files)
+                    if accelerator is not None:
+                        findings.append(
+                            _accelerator(f"host {host.name}", accelerator.kind, accelerator.reason)
+                        )
+                elif (why := driver.refusal(pool.resources, (), image.files)) is not None:
+                    findings.append(Finding(Level.FAIL, f"pool {pool.name}", f"host {host.name}: {why}"))
     return list(dict.fromkeys(findings)) + await _tokens(settings)
 
 
-def never_made(settings: Settings, driver: Driver) -> list[Finding]:
-    """The pools of whose size and egress no machine could be made; they do not ask GitLab."""
-    refusals = {
-        pool.name: driver.refusal(pool.resources, pool.outside(settings.gitlab_of(pool).destination))
-        for pool in settings.pools
-    }
-    return [
-        Finding(Level.FAIL, f"pool {name}", f"no machine can be made: {why}", "It takes no job until then")
-        for name, why in refusals.items()
-        if why is not None
-    ]
+async def never_made(settings: Settings) -> list[Finding]:
+    """The pools of whose size and egress no host could make a machine; they do not ask GitLab."""
+    findings = []
+    for pool in settings.pools:
+        egress = pool.outside(settings.gitlab_of(pool).destination)
+        refusals: dict[str, str | None] = {}
+        for host in settings.hosts_of(pool):
+            async with _driver(settings, host) as driver:
+                refusals[host.name] = driver.refusal(pool.resources, egress)
+        if refusals and None not in refusals.values():
+            host_name, why = next(iter(refusals.items()))
+            where = f" on host {host_name}" if len(settings.hosts) > 1 else ""
+            findings.append(
+                Finding(
+                    Level.FAIL,
+                    f"pool {pool.name}",
+                    f"no machine can be made{where}: {why}",
+                    "It takes no job until then",
+                )
+            )
+    return findings
 
 
-def _accelerator(name: str, reason: str) -> Finding:
-    if name == "kvm":
-        return Finding(Level.OK, "host", "a guest boots with KVM")
-    return Finding(
-        Level.WARN, "host", f"guests are emulated, 10 times slower: {reason}", "Use a host with KVM"
-    )
+def _accelerator(host: str, kind: str, reason: str) -> Finding:
+    if kind == "kvm":
+        return Finding(Level.OK, host, "a guest boots with KVM")
+    return Finding(Level.WARN, host, f"guests are emulated, 10 times slower: {reason}", "Use a host with KVM")
 
 
 async def _tokens(settings: Settings) -> list[Finding]:

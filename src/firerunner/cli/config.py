@@ -7,7 +7,6 @@ import asyncio
 import typer
 import yaml
 
-from firerunner.app import driver_of
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, out, print_json
 from firerunner.doctor import never_made
 from firerunner.errors import SettingsError
@@ -23,9 +22,7 @@ def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     Example: firerunner config check --config ./firerunner.yaml
     """
     settings = load_settings(config)
-    driver = driver_of(settings, settings.hosts[0])
-    faults = never_made(settings, driver)
-    asyncio.run(driver.aclose())
+    faults = asyncio.run(never_made(settings))
     if faults:
         lines = "\n".join(f"  {each.subject}: {each.what}" for each in faults)
         raise SettingsError(f"{config} is wrong:\n{lines}", remedy="These pools would take no job")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from firerunner import __version__
-from firerunner.cli import config, demo, doctor, gitlab, image, serve, show
+from firerunner.cli import config, demo, doctor, gitlab, hosts, image, serve, show
 from firerunner.cli.output import errors
 from firerunner.errors import FireRunnerError, SettingsError
 
@@ -26,6 +26,11 @@ app.command("doctor")(doctor.doctor)
 app.command("jobs")(show.jobs)
 app.command("machines")(show.machines)
 app.command("logs")(show.logs)
+app.command("hosts")(hosts.hosts)
+app.command("cordon")(hosts.cordon)
+app.command("uncordon")(hosts.uncordon)
+app.command("drain")(hosts.drain)
+app.command("believe")(hosts.believe)
 app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
 app.add_typer(gitlab.app, name="gitlab")

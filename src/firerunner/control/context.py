@@ -13,7 +13,7 @@ from firerunner.control.pools import KnownPools
 from firerunner.errors import NotLeader
 from firerunner.gitlab import GitLabCalls
 from firerunner.images import Image
-from firerunner.ledger import JobRecord, Ledger, MachineRecord
+from firerunner.ledger import HostOrder, JobRecord, Ledger, MachineRecord, MachineState
 from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Egress
 from firerunner.planning import Event, MachineMoved, MachineRemoved
@@ -57,6 +57,10 @@ class Context:
     """Hosts that may get no machine now, and why."""
     host_pauses: dict[str, float] = field(default_factory=dict)
     """Until when a host that could not make a machine is left alone."""
+    host_failures: dict[str, int] = field(default_factory=dict)
+    """How many machines in a row could not be made there."""
+    host_orders: Mapping[str, HostOrder] = field(default_factory=dict)
+    """What operators have said of hosts."""
     gitlab_faults: dict[str, str] = field(default_factory=dict)
     """GitLabs that did not answer the last ask, and why."""
     last_update: dict[str, str] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class Context:
 
     def post_machine(self, machine: MachineRecord) -> None:
         """Tell the plan where the machine is now."""
+        if machine.state in {MachineState.BOOTING, MachineState.WAITING}:
+            self.host_failures.pop(machine.host, None)
         self.post(
             MachineMoved(
                 machine_id=machine.machine_id,

@@ -15,19 +15,19 @@ from firerunner.control.actors import Actors
 from firerunner.control.asking import ask, fail_machine
 from firerunner.control.context import Context
 from firerunner.control.fitting import fitting_hosts
-from firerunner.control.hosts import look_at_host
+from firerunner.control.hosts import heed_operators, look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
-from firerunner.control.watching import HostWatch
+from firerunner.control.watching import Watch
 from firerunner.errors import FireRunnerError, ImageError
 from firerunner.gate import GateEvent, GuestEnded, JobDropped, JobFinal, JobGone
-from firerunner.images import Manifest
+from firerunner.images import Image, Manifest
 from firerunner.intake import Hook
-from firerunner.ledger import MachineRecord, MachineState
+from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.planning import (
     Action,
     Ask,
@@ -78,8 +78,8 @@ class Controller:
         self._sweep_now = asyncio.Event()
         self._actors = Actors(ctx.clock, ctx.log)
         self._sweep = Sweep(ctx, self._actors)
-        self._watches = {host: HostWatch(ctx, host, self._sweep.retire) for host in ctx.drivers}
-        self._images: dict[str, Manifest] = {}
+        self._watch = Watch(ctx, self._sweep.retire)
+        self._images: dict[str, Image] = {}
         self._image_faults: dict[str, str] = {}
         self._stop: Stop | None = None
         self._stop_at = 0.0
@@ -157,7 +157,7 @@ class Controller:
             asyncio.create_task(keep_jobs(self._ctx), name="keep"),
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._prune(), name="prune"),
-            *(asyncio.create_task(watch.run(), name="watch") for watch in self._watches.values()),
+            asyncio.create_task(self._watch.run(), name="watch"),
         ]
         for observer in observers:
             observer.add_done_callback(self._observer_ended)
@@ -182,8 +182,8 @@ class Controller:
             self._events.put_nowait(None)
 
     async def _know_the_world(self) -> None:
-        for host in self._ctx.drivers:
-            await look_at_host(self._ctx, host)
+        await heed_operators(self._ctx)
+        await asyncio.gather(*(look_at_host(self._ctx, host) for host in self._ctx.drivers))
         self._look_at_images()
         self._tell_pools()
         for machine in await self._ctx.ledger.machines():
@@ -197,7 +197,7 @@ class Controller:
     def _look_at_images(self) -> None:
         for pool in self._ctx.pools.declared():
             try:
-                self._images[pool.name] = self._ctx.resolve_image(pool.image).manifest
+                self._images[pool.name] = self._ctx.resolve_image(pool.image)
                 self._image_faults.pop(pool.name, None)
             except ImageError as error:
                 if self._image_faults.get(pool.name) != str(error):
@@ -205,7 +205,8 @@ class Controller:
                 self._image_faults[pool.name] = str(error)
 
     def _pool_facts(self, pool: PoolSettings) -> PoolFacts:
-        manifest = self._images.get(pool.name)
+        image = self._images.get(pool.name)
+        manifest = image.manifest if image is not None else None
         paused = None
         if self._stop is not None:
             paused = f"stopping ({self._stop.value})"
@@ -215,7 +216,7 @@ class Controller:
             paused = self._image_faults[pool.name]
         elif manifest is None or manifest.info_for(pool.executor) is None:
             paused = _not_ready(pool, manifest)
-        fitting = fitting_hosts(self._ctx, pool)
+        fitting = fitting_hosts(self._ctx, pool, image)
         paused = paused or fitting.why_none
         return PoolFacts(
             name=pool.name,
@@ -225,6 +226,7 @@ class Controller:
             warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else pool.warm,
             runner=sha256(pool.token.encode()).hexdigest(),
             check_interval_s=pool.check_interval,
+            packed=pool.placement == "pack",
             image_ready=pool.name not in self._image_faults,
             paused_reason=paused,
         )
@@ -291,7 +293,7 @@ class Controller:
 
     async def _reserve(self, pool: str, host: str) -> str:
         machine_id = new_machine_id()
-        digest = self._images[pool].digest
+        digest = self._images[pool].manifest.digest
         declared = self._ctx.pools[pool]
         await self._ctx.ledger.reserve(
             machine_id, pool, host, declared.resources, digest, gitlab=declared.gitlab
@@ -319,10 +321,16 @@ class Controller:
         elif isinstance(event, JobDropped):
             await fail_machine(self._ctx, event.machine_id, "its runner let the job go and asked for another")
         if isinstance(event, GuestEnded):
-            for watch in self._watches.values():
-                watch.now.set()
+            await self._guest_ended(event.machine_id)
         if event.machine_id is not None:
             await self._post(event.machine_id)
+
+    async def _guest_ended(self, machine_id: str) -> None:
+        """Unmake it now: not every host tells that a VMM has ended, and some start it again."""
+        job = await self._ctx.ledger.job_of_machine(machine_id)
+        if job is not None and job.state in {JobState.ENDED, JobState.RETURNED}:
+            self._sweep.retire(machine_id, f"its job ended ({job.gitlab_status})")
+        self._watch.now.set()
 
     # --- observers -----------------------------------------------------------------------
 
@@ -330,6 +338,7 @@ class Controller:
         world_at = self._ctx.clock() + WORLD_EVERY_S
         while True:
             with self._ctx.outlived("a tick"):
+                await heed_operators(self._ctx)
                 if self._stop is not Stop.HAND_OVER:
                     await self._sweep.run(finishing=self._stop is Stop.FINISH)
                 self.post(Tick(at=self._ctx.clock()))

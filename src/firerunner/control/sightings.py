@@ -13,6 +13,14 @@ BRAKE_COUNT = 5
 BRAKE_SHARE = 0.3
 
 
+UNDELIVERED = frozenset({MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
+LOST_S = 15.0
+"""A daemon that is restarted is back sooner."""
+LOST_BUSY_S = 90.0
+"""A runner is heard at least every 60 s: GitLab's X-GitLab-Trace-Update-Interval of jobs that nobody watches
+(reference: gitlab.md 3.5)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a look at one host has shown."""
@@ -47,3 +55,26 @@ def compare(seen: Sequence[Sighting], known: Collection[MachineRecord], may_brak
         brake = f"{vanished} of {len(expected)} machines have vanished at once, without a trace on their host"
         return Findings({}, leaked, brake)
     return Findings(dead, leaked)
+
+
+def lost(
+    known: Collection[MachineRecord], heard: Mapping[str, float], silent_since: float, now: float
+) -> dict[str, MachineState]:
+    """The machines of a host that cannot be reached since then which are to be given up, and their states.
+
+    The job of one that has not got it yet gets another machine soon; one with a job may run on without its
+    host's daemon, and is given up only when its runner is silent too. `heard`: when each one's runner last
+    spoke (Unix seconds).
+    """
+    gone = {}
+    for machine in known:
+        if machine.state in UNDELIVERED:
+            since, patience_s = max(silent_since, machine.state_since), LOST_S
+        elif machine.state is MachineState.BUSY:
+            last_word = max(machine.state_since, heard.get(machine.machine_id, 0.0))
+            since, patience_s = max(silent_since, last_word), LOST_BUSY_S
+        else:
+            continue
+        if now - since > patience_s:
+            gone[machine.machine_id] = machine.state
+    return gone

@@ -13,7 +13,7 @@ from firerunner.control.settling import (
     needs_settling,
     settle,
 )
-from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
+from firerunner.ledger import HostUse, JobRecord, JobState, MachineRecord, MachineState
 
 OVER = frozenset({JobState.ENDED, JobState.RETURNED})
 UNDELIVERED = frozenset({JobState.TAKEN, JobState.ASSIGNED})
@@ -70,10 +70,7 @@ class Sweep:
         if machine.state in BROKEN:
             self.retire(machine.machine_id, machine.reason)
             return
-        pools = self._ctx.pools
-        withdrawn = machine.pool in pools and not pools.serves(machine.pool, machine.gitlab)
-        if (finishing or withdrawn) and _is_idle(machine):
-            why = "its pool is withdrawn" if withdrawn else "the controller finishes"
+        if (why := self._why_unwanted(machine, finishing)) and _is_idle(machine):
             self.retire(machine.machine_id, why, machine.state)
             return
         job = jobs.get(machine.job_id or -1)
@@ -101,6 +98,15 @@ class Sweep:
             await fail_machine(self._ctx, machine.machine_id, verdict.reason, judged=machine.state)
         else:
             self.retire(machine.machine_id, verdict.reason, machine.state)
+
+    def _why_unwanted(self, machine: MachineRecord, finishing: bool) -> str:
+        """Why it gets no new job; empty if it does."""
+        pools, order = self._ctx.pools, self._ctx.host_orders.get(machine.host)
+        if machine.pool in pools and not pools.serves(machine.pool, machine.gitlab):
+            return "its pool is withdrawn"
+        if order is not None and order.use is HostUse.DRAINING:
+            return "its host is drained"
+        return "the controller finishes" if finishing else ""
 
 
 def _is_idle(machine: MachineRecord) -> bool:

@@ -1,26 +1,73 @@
-"""The observer of hosts: which machines have ended, and which are there that should not be."""
+"""The observer of hosts: which machines have ended, which are there that should not be, and which host is
+silent."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
-from firerunner.control.sightings import Findings, compare
+from firerunner.control.hosts import look_at_host
+from firerunner.control.sightings import Findings, compare, lost
 from firerunner.errors import MachineError
-from firerunner.ledger import JobState, MachineState
+from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Sighting
 
 LOOK_EVERY_S = 1.0
+LONGEST_PAUSE_S = 30.0
+"""A host that cannot be reached is tried less and less often, but at least this often."""
 PATIENCE_S = 120.0
 """How long a sudden absence of many machines is taken for a fault of the host's, not theirs."""
 
 Retire = Callable[[str, str], None]
+Known = Collection[MachineRecord]
+
+
+class Watch:
+    """Looks at all hosts again and again, each in a task of its own; `now` makes it look at once."""
+
+    def __init__(self, ctx: Context, retire: Retire) -> None:
+        self._ctx = ctx
+        self._hosts = {host: HostWatch(ctx, host, retire) for host in ctx.drivers}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self.now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run for ever. One reading of the ledger serves all hosts."""
+        try:
+            while True:
+                with self._ctx.outlived("looking at hosts"):
+                    await self._round()
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self.now.wait()
+                except TimeoutError:
+                    pass
+                self.now.clear()
+        finally:
+            for task in self._looking.values():
+                task.cancel()
+            await asyncio.gather(*self._looking.values(), return_exceptions=True)
+
+    async def _round(self) -> None:
+        """Raises what must not be outlived (`NotLeader`)."""
+        for host, task in list(self._looking.items()):
+            if task.done():
+                del self._looking[host]
+                task.result()
+        due = [host for host, watch in self._hosts.items() if host not in self._looking and watch.is_due()]
+        known: dict[str, list[MachineRecord]] = {host: [] for host in due}
+        for machine in await self._ctx.ledger.machines():
+            if machine.host in known:
+                known[machine.host].append(machine)
+        for host, machines in known.items():
+            look = self._hosts[host].look(machines)
+            self._looking[host] = asyncio.create_task(look, name=f"watch-{host}")
 
 
 class HostWatch:
-    """Looks at one host again and again; `now` makes it look at once."""
+    """What has been seen of one host."""
 
     def __init__(self, ctx: Context, host: str, retire: Retire) -> None:
         self._ctx = ctx
@@ -28,46 +75,80 @@ class HostWatch:
         self._retire = retire
         self._suspects: frozenset[str] = frozenset()
         self._braking_since: float | None = None
-        self.now = asyncio.Event()
+        self._silent_since: float | None = None
+        self._failures = 0
+        self._not_before = 0.0
 
-    async def run(self) -> None:
-        """Run for ever."""
-        while True:
-            with self._ctx.outlived(f"looking at host {self._host}"):
-                await self.look()
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self.now.wait()
-            except TimeoutError:
-                pass
-            self.now.clear()
+    def is_due(self) -> bool:
+        """False while a host that cannot be reached is left alone."""
+        return self._ctx.clock() >= self._not_before
 
-    async def look(self) -> None:
-        """Look once and act on what is seen."""
-        known = [machine for machine in await self._ctx.ledger.machines() if machine.host == self._host]
-        in_patience = self._braking_since is None or self._ctx.clock() - self._braking_since < PATIENCE_S
-        findings = compare(await self._sightings(), known, in_patience)
+    async def look(self, known: Known) -> None:
+        """Look once and act on what is seen. `known`: the host's machines in the ledger, as just read."""
+        with self._ctx.outlived(f"looking at host {self._host}"):
+            seen = await self._sightings()
+            if seen is None:
+                await self._give_up_lost(known)
+            else:
+                await self._compare(seen, known)
+
+    async def _sightings(self) -> Sequence[Sighting] | None:
+        """None if the host cannot be looked at."""
+        ctx, host = self._ctx, self._host
+        try:
+            seen = await ctx.drivers[host].list()
+        except MachineError as error:
+            first = host not in ctx.host_faults
+            ctx.host_faults[host] = str(error)
+            if first:
+                self._silent_since = ctx.clock()
+                await look_at_host(ctx, host)
+            self._failures += 1
+            pause_s = min(LOOK_EVERY_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)
+            self._not_before = ctx.clock() + pause_s
+            return None
+        self._failures, self._not_before, self._silent_since = 0, 0.0, None
+        if ctx.host_faults.pop(host, None) is not None:
+            await look_at_host(ctx, host)
+        return seen
+
+    async def _give_up_lost(self, known: Known) -> None:
+        """A host that is silent, and guests that are: then what runs there is not waited for."""
+        ctx = self._ctx
+        if self._silent_since is None:
+            return
+        heard = {machine.machine_id: ctx.heard_at(machine.machine_id) for machine in known}
+        for machine_id, state in lost(known, heard, self._silent_since, ctx.clock()).items():
+            reason = f"host {self._host} cannot be reached"
+            with ctx.outlived(f"giving up {machine_id}"):
+                await fail_machine(ctx, machine_id, reason, judged=state)
+
+    async def _compare(self, seen: Sequence[Sighting], known: Known) -> None:
+        ctx = self._ctx
+        findings = compare(seen, known, self._may_brake())
         if findings.brake and self._braking_since is None:
-            await self._ctx.ledger.note("host", self._host, "mass_death_brake", {"reason": findings.brake})
-            self._ctx.log.error(
-                "not believed yet", host=self._host, reason=findings.brake, believed_after_s=PATIENCE_S
+            await ctx.ledger.note("host", self._host, "mass_death_brake", {"reason": findings.brake})
+            ctx.log.error(
+                "not believed yet",
+                host=self._host,
+                reason=findings.brake,
+                believed_after_s=PATIENCE_S,
+                believe_now=f"firerunner believe {self._host}",
             )
-            self._braking_since = self._ctx.clock()
-        elif not findings.brake and in_patience:
+            self._braking_since = ctx.clock()
+        elif not findings.brake and self._may_brake():
             self._braking_since = None
         for machine_id, detail in findings.dead.items():
-            with self._ctx.outlived(f"settling the death of {machine_id}"):
+            with ctx.outlived(f"settling the death of {machine_id}"):
                 await self._dead(machine_id, detail)
         await self._remove_leaks(findings)
 
-    async def _sightings(self) -> Sequence[Sighting]:
-        try:
-            seen = await self._ctx.drivers[self._host].list()
-        except MachineError as error:
-            self._ctx.host_faults[self._host] = str(error)
-            raise
-        self._ctx.host_faults.pop(self._host, None)
-        return seen
+    def _may_brake(self) -> bool:
+        since, order = self._braking_since, self._ctx.host_orders.get(self._host)
+        if since is None:
+            return True
+        believed_at = (order.believed_at if order else None) or 0.0
+        return believed_at < since and self._ctx.clock() - since < PATIENCE_S
 
     async def _dead(self, machine_id: str, detail: str) -> None:
         machine = await self._ctx.ledger.machine(machine_id)
@@ -87,7 +168,7 @@ class HostWatch:
         """Destroy what two looks in a row have shown and the ledger does not know."""
         for machine_id in findings.leaked & self._suspects:
             record = await self._ctx.ledger.machine(machine_id)
-            if record is not None and record.state is not MachineState.GONE:
+            if record is not None and record.state is not MachineState.GONE and record.host == self._host:
                 continue
             self._ctx.counters.leaks.labels(self._host).inc()
             self._ctx.log.error("leaked machine found", host=self._host, machine=machine_id)

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from firerunner.errors import HostUnusable, MachineError
-from firerunner.machines.spec import Egress, MachineSpec, Resources, Sighting
+from firerunner.errors import HostUnreachable, HostUnusable, MachineError
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
 
 Life = Callable[["Guest"], Awaitable[None]]
 """What a guest does between its VMM's start and its end."""
@@ -120,6 +120,8 @@ class FakeDriver:
     """If set, `create` fails with this."""
     never: str | None = None
     """Why no machine could ever be made."""
+    down: bool = False
+    """If set, nothing can be asked of the host; its guests live on."""
     blind: bool = False
     """If set, `list` shows nothing."""
     created: list[str] = field(default_factory=list)
@@ -130,6 +132,7 @@ class FakeDriver:
 
     async def create(self, spec: MachineSpec) -> None:
         """Start the guest's coroutine."""
+        self._answer()
         if self.refuse:
             raise HostUnusable(self.refuse, remedy="turn the knob back")
         if spec.machine_id in self._machines:
@@ -139,6 +142,17 @@ class FakeDriver:
         self.created.append(spec.machine_id)
         life = asyncio.create_task(self._live(self.life, Guest(spec, self._http)))
         self._machines[spec.machine_id] = _Machine(spec, life)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise HostUnreachable("the host does not answer", remedy="turn the knob back")
+
+    def lose_power(self) -> None:
+        """End the host with all its guests; nothing of them is left when it comes back."""
+        self.down = True
+        for machine in self._machines.values():
+            machine.life.cancel()
+        self._machines.clear()
 
     async def _live(self, life: Life, guest: Guest) -> None:
         await life(guest)
@@ -151,6 +165,7 @@ class FakeDriver:
 
     async def destroy(self, machine_id: str) -> None:
         """End a machine and forget it."""
+        self._answer()
         machine = self._machines.pop(machine_id, None)
         if machine is not None:
             self.destroyed.append(machine_id)
@@ -159,6 +174,7 @@ class FakeDriver:
 
     async def list(self) -> Sequence[Sighting]:
         """Machines that were made and not destroyed."""
+        self._answer()
         if self.blind:
             return []
         return [
@@ -174,7 +190,9 @@ class FakeDriver:
         """As the test says."""
         return self.room
 
-    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+    def refusal(
+        self, resources: Resources, egress: tuple[Egress, ...], image: ImageFiles | None = None
+    ) -> str | None:
         """As the test says."""
         return self.never
 
@@ -188,6 +206,7 @@ class FakeDriver:
 
     async def aclose(self) -> None:
         """End all guests."""
+        self.down = False
         for machine_id in list(self._machines):
             await self.destroy(machine_id)
         if self._http is not None:

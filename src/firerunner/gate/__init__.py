@@ -19,8 +19,10 @@ from firerunner.gate.events import (
 )
 from firerunner.gate.limits import Limits
 from firerunner.gate.ports import Facts, GateLedger, GuestFacts
+from firerunner.gate.refusals import GATE_SAYS
 
 __all__ = [
+    "GATE_SAYS",
     "Facts",
     "Gate",
     "GateEvent",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from firerunner.errors import GitLabError
+from firerunner.errors import FireRunnerError, GitLabError
 from firerunner.gate.events import GateEvent, JobGone
 from firerunner.gate.limits import Limits
 from firerunner.gate.ports import Clock, Count, Facts, GateLedger, GuestFacts, Notify
@@ -40,11 +40,14 @@ class Desk:
             raise _unknown(gitlab, error) from error
 
     def facts_of(self, machine: MachineRecord) -> GuestFacts:
-        """How its guest sees the world; one of a GitLab that is not configured has to wait."""
+        """How its guest sees the world; one of a GitLab or a host that is not configured has to wait."""
         try:
             return self.facts(machine)
         except GitLabError as error:
             raise _unknown(machine.gitlab, error) from error
+        except FireRunnerError as error:
+            log.error("a guest's facts cannot be had", machine_id=machine.machine_id, error=str(error))
+            raise Refusal(503, Kind.FAULT, "its host is not known now", retry_after_s=30) from error
 
     def tell(self, event: GateEvent) -> None:
         """Notify control. Its troubles are not the guest's: they are logged and counted."""

@@ -88,6 +88,8 @@ class GuestFacts:
     """True if the guest also reaches what GitLab redirects downloads to."""
     ca_pem: str | None = None
     """CA bundle of GitLab for the runner's `tls-ca-file`, which it hands to git as well."""
+    gate_ca_pem: str | None = None
+    """CA bundle of the gate itself, where guests reach it by HTTPS."""
     trust_pem: str | None = None
     """More certificates that everything in the guest is to trust."""
     runner_config: Mapping[str, Any] = field(default_factory=dict)

@@ -56,6 +56,10 @@ LIES: Final = frozenset(
 """What an honest guest never does; journalled once for each machine and kind."""
 
 
+GATE_SAYS: Final = "FireRunner's gate"
+"""By this every refusal can be told from that of another server."""
+
+
 class Refusal(Exception):
     """Ends a request with a clear JSON answer.
 
@@ -84,7 +88,7 @@ def form(refusal: Refusal) -> tuple[list[tuple[bytes, bytes]], bytes]:
     phrase = HTTPStatus(refusal.status).phrase
     body = json.dumps(
         {
-            "message": f"{refusal.status} {phrase} - FireRunner's gate: {refusal.message}",
+            "message": f"{refusal.status} {phrase} - {GATE_SAYS}: {refusal.message}",
             "kind": refusal.kind,
         }
     ).encode()

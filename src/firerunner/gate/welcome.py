@@ -20,6 +20,7 @@ from firerunner.gate.ports import GuestFacts
 DIRECTORY: Final = "run/firerunner"
 CA_FILE: Final = "ca.pem"
 TRUST_FILE: Final = "trust.pem"
+BUNDLE_FILE: Final = "ca-with-system"
 DOCKER_FILE: Final = "docker-daemon.json"
 RUNNER_NAME: Final = "firerunner"
 
@@ -32,7 +33,9 @@ def welcome(machine_id: str, credential: str, facts: GuestFacts, epoch_s: int) -
     """An uncompressed tar to be unpacked at `/`.
 
     What is to be trusted by everything in the guest is in `trust.pem`; a guest whose runner works with
-    Docker has `docker-daemon.json`, which is what starts its Docker engine.
+    Docker has `docker-daemon.json`, which is what starts its Docker engine. Where the gate has an authority
+    of its own, `ca-with-system` has the guest add its system's authorities to `ca.pem`, because the runner
+    hands that file to git, for GitLab.
     """
     files = {
         "config.toml": runner_config(credential, facts),
@@ -41,8 +44,11 @@ def welcome(machine_id: str, credential: str, facts: GuestFacts, epoch_s: int) -
         "env": "".join(f"{key}={value}\n" for key, value in sorted(facts.proxy_environment.items())),
         ".runner_system_id": runner_system_id(machine_id),
     }
-    if facts.ca_pem is not None:
-        files[CA_FILE] = facts.ca_pem
+    known = [pem for pem in (facts.gate_ca_pem, facts.ca_pem) if pem]
+    if known:
+        files[CA_FILE] = "\n".join(known)
+    if facts.gate_ca_pem is not None:
+        files[BUNDLE_FILE] = ""
     trusted = [pem for pem in (facts.ca_pem, facts.trust_pem) if pem]
     if trusted:
         files[TRUST_FILE] = "\n".join(trusted)
@@ -81,7 +87,7 @@ def runner_config(credential: str, facts: GuestFacts) -> str:
         runner["environment"] = [*named, *given.get("environment", [])]  # the pool's own come last and win
     if _executor(facts) == DOCKER:
         runner[DOCKER] = _docker(given.get(DOCKER, {}), facts)
-    if facts.ca_pem is not None:
+    if facts.ca_pem is not None or facts.gate_ca_pem is not None:
         runner["tls-ca-file"] = f"/{DIRECTORY}/{CA_FILE}"
     return tomli_w.dumps({"concurrent": 1, "runners": [runner]})
 

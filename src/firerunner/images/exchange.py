@@ -18,6 +18,7 @@ from firerunner.images.progress import Progress, silent
 from firerunner.images.store import Image, Store
 from firerunner.images.tools import Tool, run, search_path
 from firerunner.images.unpacking import read_layout
+from firerunner.machines.spec import Published
 
 SKOPEO: Final = Tool("skopeo", "skopeo", "pushes and pulls images")
 _REFERENCE: Final = re.compile(
@@ -46,7 +47,8 @@ async def push(
     store: Store, reference: str, target: str, way: Way, *, progress: Progress = silent
 ) -> dict[Part, str]:
     """Push an image to `HOST/REPOSITORY[:TAG]`, kernel and root for themselves to `TAG-kernel` and
-    `TAG-root`; each one's `HOST/REPOSITORY@sha256:…`, by which it can be pulled.
+    `TAG-root`; each one's `HOST/REPOSITORY@sha256:…`, by which it can be pulled, and is from now on by hosts
+    that make machines of it.
 
     Raises `ImageError`; what stands under TAG in the registry is then what stood there before.
     """
@@ -78,6 +80,7 @@ async def push(
                 remedy=_REMEDY,
             )
             pushed[part] = f"{place}@{digest_file.read_text().strip()}"
+    store.note_published(image, Published(kernel=pushed[Part.KERNEL], root=pushed[Part.ROOT]))
     return pushed
 
 

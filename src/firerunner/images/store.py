@@ -5,7 +5,7 @@ images/
 ├── .lock                one build or prune at a time
 ├── .build-XXXX/         a build in progress; removed when it ends, however it ends
 ├── names/NAME           symbolic link to ../DIGEST
-└── DIGEST/              manifest.json, kernel, initramfs, root, verified.json
+└── DIGEST/              manifest.json, kernel, initramfs, root, verified.json, published.json
 ```
 
 Directories appear whole (by rename) or not at all. Nothing in them is changed afterwards.
@@ -23,20 +23,21 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from firerunner.errors import DigestMismatch, ImageError, ImageMissing
 from firerunner.images.manifest import FileFacts, ImageFile, Manifest, read_manifest
 from firerunner.images.progress import Progress, silent
-from firerunner.machines.spec import ImageFiles
+from firerunner.machines.spec import ImageFiles, Published
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _DIGEST_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MANIFEST: Final = "manifest.json"
 _VERIFIED: Final = "verified.json"
+_PUBLISHED: Final = "published.json"
 _STAGE_PREFIX: Final = ".build-"
 _LOCK_POLL_S: Final = 0.5
 
@@ -111,10 +112,21 @@ class Store:
                 kernel=directory / ImageFile.KERNEL,
                 initramfs=directory / ImageFile.INITRAMFS,
                 root=directory / ImageFile.ROOT,
+                published=_published(directory / _PUBLISHED),
             ),
         )
 
     # Writing
+
+    def note_published(self, image: Image, published: Published) -> None:
+        """Remember where hosts can pull its kernel and root; the latest place counts."""
+        target = self._directory / image.manifest.digest / _PUBLISHED
+        try:
+            _replace(target, json.dumps(asdict(published)).encode())
+        except OSError as error:
+            raise ImageError(
+                f"{target} cannot be written: {error.strerror}", remedy="Push as the user who owns the images"
+            ) from error
 
     @contextlib.asynccontextmanager
     async def stage(self, progress: Progress = silent) -> AsyncIterator[Path]:
@@ -301,6 +313,15 @@ def _check(path: Path, facts: FileFacts) -> None:
             f"expected {facts.size} bytes, {facts.sha256[:12]}…",
             remedy="Build the image again; if nobody changed it on purpose, look for a failing disk",
         )
+
+
+def _published(path: Path) -> Published | None:
+    try:
+        return Published(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ImageError(f"{path} cannot be read: {error}", remedy="Push the image again") from error
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -3,8 +3,11 @@
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.ledger import Ledger
 from firerunner.ledger.records import (
+    HOST,
     SIZED,
     Clock,
+    HostOrder,
+    HostUse,
     JobRecord,
     JournalEntry,
     MachineFacts,
@@ -16,10 +19,13 @@ from firerunner.ledger.records import (
 from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
 
 __all__ = [
+    "HOST",
     "LIVE_MACHINES",
     "OPEN_JOBS",
     "SIZED",
     "Clock",
+    "HostOrder",
+    "HostUse",
     "JobRecord",
     "JobState",
     "JournalEntry",

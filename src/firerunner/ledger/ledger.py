@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Unpack
 
-from firerunner.ledger import jobs, journal, lease, machines, pruning, secrets, sized
+from firerunner.ledger import host_orders, jobs, journal, lease, machines, pruning, secrets, sized
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import (
     DEFAULT_GITLAB,
     Clock,
+    HostOrder,
+    HostUse,
     JobRecord,
     JournalEntry,
     MachineFacts,
@@ -316,6 +318,20 @@ class Ledger:
     async def remove_sized_runner(self, pool: str) -> None:
         """It is gone from GitLab."""
         await self._write(lambda tx: sized.remove(tx, pool))
+
+    # Hosts
+
+    async def host_orders(self) -> dict[str, HostOrder]:
+        """What operators have said, by the host's name; of most hosts nothing."""
+        return await self._read(host_orders.select)
+
+    async def use_host(self, host: str, use: HostUse, reason: str = "") -> None:
+        """An operator says whether machines are made there."""
+        await self._write(lambda tx: host_orders.use(tx, host, use, reason))
+
+    async def believe_host(self, host: str) -> None:
+        """An operator says that what the host shows now is true, however many machines it lacks."""
+        await self._write(lambda tx: host_orders.believe(tx, host))
 
     # Journal
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypedDict
 
 from firerunner.ledger.states import JobState, MachineState
@@ -21,6 +22,30 @@ SIZED = "sized"
 
 DEFAULT_GITLAB = "gitlab"
 """What the only GitLab of a service is called."""
+
+
+HOST = "host"
+"""The journal's word for what happens to a host."""
+
+
+class HostUse(StrEnum):
+    """What an operator wants of a host."""
+
+    NORMAL = "normal"  # machines are made there
+    CORDONED = "cordoned"  # no new ones; those that are there go on, also without a job yet
+    DRAINING = "draining"  # no new ones, those without a job go, those with one end it
+
+
+@dataclass(frozen=True, slots=True)
+class HostOrder:
+    """What an operator has said of a host."""
+
+    use: HostUse
+    reason: str
+    since: float
+    """Unix seconds."""
+    believed_at: float | None = None
+    """When what the host showed was said to be true, however strange (Unix seconds)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,16 @@ sized_runners: Final = sa.Table(
     sa.Column("removing", sa.Boolean(), nullable=False),
 )
 
+host_orders: Final = sa.Table(
+    "host_orders",
+    metadata,
+    sa.Column("host", sa.String(200), primary_key=True),
+    sa.Column("use", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text(), nullable=False),
+    sa.Column("since", sa.Double(), nullable=False),
+    sa.Column("believed_at", sa.Double()),
+)
+
 answers: Final = sa.Table(
     "answers",
     metadata,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from firerunner.machines.spec import Egress, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
 
 
 class Driver(Protocol):
@@ -40,8 +40,11 @@ class Driver(Protocol):
         """What the host has in all, before any machine."""
         ...
 
-    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
-        """Why no machine of this size and egress could ever be made here, and what to do; None if it can."""
+    def refusal(
+        self, resources: Resources, egress: tuple[Egress, ...], image: ImageFiles | None = None
+    ) -> str | None:
+        """Why no machine of this size and egress, and of this image if it is known, could ever be made here,
+        and what to do; None if it can."""
         ...
 
     def guest_gate_url(self, machine_id: str) -> str:

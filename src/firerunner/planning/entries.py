@@ -17,6 +17,7 @@ FAILURES_BEFORE_PAUSE = 3
 """A pool whose machines do not boot would swallow every job of its tags: it must slow down."""
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
+FIRST_SHUN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,20 @@ class Host:
     facts: HostFacts | None = None
     unusable_until: float | None = None
     used: Resources = NOTHING
+    failures: int = 0
+    """Machines in a row that ended there before they had booted."""
+    shunned_until: float = NEVER
+    """Other hosts come first until then, because of those failures."""
 
     def is_usable(self, now: float) -> bool:
         if self.facts is None:
             return False
         return self.facts.usable or (self.unusable_until is not None and now >= self.unusable_until)
+
+    def note_failure(self, now: float) -> None:
+        """A machine ended there before it had booted: an empty host that fails would draw all jobs to it."""
+        self.failures += 1
+        self.shunned_until = now + min(FIRST_SHUN_S * 2 ** min(self.failures - 1, 10), LONGEST_PAUSE_S)
 
     @property
     def free(self) -> Resources:

@@ -25,6 +25,8 @@ class PoolFacts:
     image_ready: bool
     runner: str = ""
     """Tells one runner token from another: a refusal of the old one says nothing of a new one."""
+    packed: bool = False
+    """True: on the fullest host that has room; else on the emptiest."""
     paused_reason: str | None = None
     """Set while the pool may not ask or refill: by an operator, while stopping, ..."""
 

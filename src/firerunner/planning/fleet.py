@@ -104,8 +104,10 @@ class Fleet:
             return
         if new.state is MachineState.FAILED:
             self.pool(new.pool).note_failure(self.now)
+            self.host(new.host).note_failure(self.now)
         elif new.state in {MachineState.WAITING, MachineState.BUSY}:
             self.pool(new.pool).failures = 0
+            self.host(new.host).failures, self.host(new.host).shunned_until = 0, NEVER
 
     # Chores
 

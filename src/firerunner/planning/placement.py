@@ -1,4 +1,4 @@
-"""Picks the host for a new machine: the emptiest of those where it fits."""
+"""Picks the host for a new machine: the emptiest of those where it fits, or the fullest."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ def pick(
     need: Resources,
     now: float,
     avoid: Collection[str] = (),
+    *,
+    packed: bool = False,
 ) -> str | None:
-    """The usable host with the smallest part in use, the first named if equal; None if it fits nowhere."""
-    best: tuple[float, str] | None = None
+    """The usable host with the smallest part in use (`packed`: the largest), the first named if equal; None
+    if it fits nowhere. One where machines have just failed to boot comes after all others."""
+    best: tuple[tuple[bool, float], str] | None = None
     for name in names:
         host = hosts.get(name)
         if host is None or name in avoid or not host.is_usable(now) or not need.fits_in(host.free):
             continue
         part = _part_used(host)
-        if best is None or part < best[0]:
-            best = (part, name)
+        cost = (now < host.shunned_until, -part if packed else part)
+        if best is None or cost < best[0]:
+            best = (cost, name)
     return best[1] if best else None
 
 

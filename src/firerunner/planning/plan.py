@@ -6,6 +6,7 @@ GitLab), then asks, oldest first, then warm machines with what room is left.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from firerunner.machines.spec import Resources
@@ -87,9 +88,11 @@ def _chores(fleet: Fleet) -> list[Action]:
 
 def _fits_elsewhere(fleet: Fleet, machine: Machine) -> bool:
     facts = fleet.pool(machine.pool).facts
-    return (
-        facts is not None and placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now) is not None
-    )
+    return facts is not None and _place(fleet, facts) is not None
+
+
+def _place(fleet: Fleet, facts: PoolFacts, avoid: Collection[str] = ()) -> str | None:
+    return placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid, packed=facts.packed)
 
 
 def _homes(fleet: Fleet) -> list[Action]:
@@ -114,7 +117,7 @@ def _home(fleet: Fleet, pool: Pool) -> Assign | None:
     elif not facts.image_ready or pool.count >= facts.limit:
         return None
     else:
-        place = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now)
+        place = _place(fleet, facts)
         if place is None:
             return None
         host, room = place, facts.resources
@@ -149,7 +152,7 @@ def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
         return Ask(pool.name, kept, fleet.machines[kept].host)
     if pool.count >= facts.limit:
         return None
-    host = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid)
+    host = _place(fleet, facts, avoid)
     if host is None:
         return None
     fleet.claim(pool, ASK, Claim(Purpose.ASK, host, facts.resources, fleet.now, machine_id=kept))
@@ -187,7 +190,7 @@ def _refills(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
         if fleet.now < max(pool.refill_at, pool.failed_until):
             continue
         while pool.spare_machines < facts.warm and pool.count < facts.limit:
-            host = placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid)
+            host = _place(fleet, facts, avoid)
             if host is None:
                 break
             pool.refills += 1

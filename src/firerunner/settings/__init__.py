@@ -1,7 +1,7 @@
 """YAML, environment and secret files become typed settings; the only reader of configuration."""
 
 from firerunner.settings.gitlab import GitLabSettings
-from firerunner.settings.hosts import HostSettings
+from firerunner.settings.hosts import HostSettings, TlsSettings
 from firerunner.settings.load import load_settings
 from firerunner.settings.pools import PoolSettings
 from firerunner.settings.proxy import ProxySettings
@@ -19,6 +19,7 @@ __all__ = [
     "ProxySettings",
     "Settings",
     "SizedSettings",
+    "TlsSettings",
     "WebhookSettings",
     "load_settings",
 ]

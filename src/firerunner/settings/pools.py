@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from firerunner.machines.spec import Destination, Egress, Resources
 from firerunner.settings.egress import GITLAB, EgressItem
+from firerunner.settings.hosts import Labels
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.runner_config import EXECUTORS, parse_fragment
 from firerunner.settings.secrets import ReadableFile, WithSecrets
@@ -56,6 +57,13 @@ class PoolSettings(WithSecrets):
 
     hosts: tuple[str, ...] = ()
     """Hosts that may run this pool's machines. Empty: all."""
+
+    host_labels: Labels = Field(default_factory=dict)
+    """Only hosts with all of these labels run this pool's machines, such as `zone: a`. Empty: all."""
+
+    placement: Literal["spread", "pack"] = "spread"
+    """On the emptiest host, so that few jobs die with one; or on the fullest that has room, so that hosts
+    become empty."""
 
     egress: tuple[EgressItem, ...] = (GITLAB,)
     """What guests may reach besides the gate: `gitlab`, host:port, `*.domain`, an IPv4 network in CIDR

@@ -30,6 +30,10 @@ def _one_or_several(value: Any) -> Any:
     return (value,) if isinstance(value, dict | GitLabSettings) else value
 
 
+def _text(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in labels.items())
+
+
 class _Environment(EnvSettingsSource):
     """Lists and sections may be JSON; a value that is not goes to the field as it is, which may take it."""
 
@@ -103,6 +107,8 @@ class Settings(BaseSettings):
             unknown = set(pool.hosts) - set(hosts)
             if unknown:
                 raise ValueError(f"pools: {pool.name} names the host {min(unknown)!r}, which is not in hosts")
+            if pool.host_labels and not self._with_labels(pool):
+                raise ValueError(f"pools: no host of {pool.name} has the labels {_text(pool.host_labels)}")
             if not pool.gitlab and len(gitlabs) > 1:
                 raise ValueError(f"pools: {pool.name} must say which `gitlab`: {', '.join(gitlabs)}")
             if pool.gitlab and pool.gitlab not in gitlabs:
@@ -157,20 +163,28 @@ class Settings(BaseSettings):
         return next(gitlab for gitlab in self.gitlab if pool.gitlab in {"", gitlab.name})
 
     def asking_pools(self) -> dict[str, PoolSettings]:
-        """The pools that have a runner of their own, by name; each says which GitLab."""
-        return {
-            pool.name: pool.model_copy(update={"gitlab": self.gitlab_of(pool).name})
-            for pool in self.pools
-            if pool.sized is None
-        }
+        """The pools that have a runner of their own, by name; each says which GitLab and which hosts."""
+        return {pool.name: self._resolved(pool) for pool in self.pools if pool.sized is None}
 
     def templates(self) -> list[PoolSettings]:
-        """The pools that are templates for sized tags; each says which GitLab."""
-        return [
-            pool.model_copy(update={"gitlab": self.gitlab_of(pool).name})
-            for pool in self.pools
-            if pool.sized is not None
-        ]
+        """The pools that are templates for sized tags; each says which GitLab and which hosts."""
+        return [self._resolved(pool) for pool in self.pools if pool.sized is not None]
+
+    def hosts_of(self, pool: PoolSettings) -> tuple[HostSettings, ...]:
+        """The hosts that may run the pool's machines."""
+        return tuple(
+            host
+            for host in self.hosts
+            if (not pool.hosts or host.name in pool.hosts) and host.has_labels(pool.host_labels)
+        )
+
+    def _with_labels(self, pool: PoolSettings) -> tuple[str, ...]:
+        return tuple(host.name for host in self.hosts_of(pool))
+
+    def _resolved(self, pool: PoolSettings) -> PoolSettings:
+        """An empty list of hosts would be all of them: where labels fit none, the list holds the labels."""
+        hosts = self._with_labels(pool) or (_text(pool.host_labels),) if pool.host_labels else pool.hosts
+        return pool.model_copy(update={"gitlab": self.gitlab_of(pool).name, "hosts": hosts})
 
     @classmethod
     def schema_for_editors(cls) -> dict[str, Any]:

@@ -25,10 +25,29 @@ class ListenSettings(Section):
     gate: Address = "127.0.0.1:8181"
     """The gate. Guests of the qemu driver reach it through their keeper, so loopback is right."""
 
+    gate_https: Address | None = None
+    """The gate by HTTPS, for guests of hosts that reach it over a network. None: there is none."""
+
+    gate_cert_file: ReadableFile | None = None
+    """PEM certificate chain of `gate_https`."""
+
+    gate_key_file: ReadableFile | None = None
+    """PEM private key of `gate_cert_file`. None: it stands in the same file."""
+
+    gate_ca_file: ReadableFile | None = None
+    """PEM bundle by which guests know the gate's certificate; they get it with their boot parameters. None:
+    it is of an authority that the image knows."""
+
     @model_validator(mode="after")
-    def _key_has_a_certificate(self) -> ListenSettings:
-        if self.web_key_file is not None and self.web_cert_file is None:
-            raise ValueError("web_key_file is given without web_cert_file")
+    def _keys_have_certificates(self) -> ListenSettings:
+        for door, cert, key in (
+            ("web", self.web_cert_file, self.web_key_file),
+            ("gate", self.gate_cert_file, self.gate_key_file),
+        ):
+            if key is not None and cert is None:
+                raise ValueError(f"{door}_key_file is given without {door}_cert_file")
+        if (self.gate_https is None) != (self.gate_cert_file is None):
+            raise ValueError("gate_https and gate_cert_file are given both or not at all")
         return self
 
 

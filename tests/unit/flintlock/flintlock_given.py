@@ -6,12 +6,15 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from firerunner.fakes.flintlock import FakeFlintlock
-from firerunner.machines.flintlock.channel import Endpoint
+from firerunner.fakes.flintlock import FakeFlintlock, Identity
+from firerunner.machines.flintlock.channel import Endpoint, Tls
 from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.proto import types_pb2
+from tests.certificates import authority
 
 NAMESPACE = "ours"
 WAIT_S = 20.0
@@ -47,3 +50,24 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
         while not (found := await look()):
             await asyncio.sleep(0.01)
     return found
+
+
+@dataclass
+class Papers:
+    """Authorities of hosts and of clients, and what they have signed."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        (self.folder / "clients").mkdir()
+        self.hosts = authority(self.folder)
+        self.clients = authority(self.folder / "clients")
+
+    def host(self, name: str = "127.0.0.1", *, expired: bool = False, asks: bool = False) -> Identity:
+        chain, key = self.hosts.server(self.folder, [name], expired=expired)
+        client_ca = self.clients.file.read_bytes() if asks else None
+        return Identity(chain.read_bytes(), key.read_bytes(), client_ca)
+
+    def ours(self) -> Tls:
+        chain, key = self.clients.server(self.folder / "clients", ["firerunner"])
+        return Tls(self.hosts.file, chain, key)

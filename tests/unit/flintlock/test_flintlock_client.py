@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import grpc
 import pytest
 
 from firerunner.errors import HostUnreachable, HostUnusable, MachineError, SettingsError, SpecRefused
-from firerunner.fakes.flintlock import FakeFlintlock, Identity
+from firerunner.fakes.flintlock import FakeFlintlock
 from firerunner.machines.flintlock.answers import NotThere, meaning
 from firerunner.machines.flintlock.channel import Endpoint, Tls, open_channel
-from tests.certificates import authority
 
-from .flintlock_given import NAMESPACE, client_of, spec
+from .flintlock_given import NAMESPACE, Papers, client_of, spec
 
 pytestmark = pytest.mark.anyio
 
@@ -116,27 +114,6 @@ def test_no_secret_is_shown() -> None:
     assert "s3cret" not in repr(Endpoint("kvm1:9090", None, "s3cret"))
 
 
-@dataclass
-class Papers:
-    """Authorities of hosts and of clients, and what they have signed."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        (self.folder / "clients").mkdir()
-        self.hosts = authority(self.folder)
-        self.clients = authority(self.folder / "clients")
-
-    def host(self, name: str = "127.0.0.1", *, expired: bool = False, asks: bool = False) -> Identity:
-        chain, key = self.hosts.server(self.folder, [name], expired=expired)
-        client_ca = self.clients.file.read_bytes() if asks else None
-        return Identity(chain.read_bytes(), key.read_bytes(), client_ca)
-
-    def ours(self) -> Tls:
-        chain, key = self.clients.server(self.folder / "clients", ["firerunner"])
-        return Tls(self.hosts.file, chain, key)
-
-
 @pytest.fixture
 def papers(tmp_path: Path) -> Papers:
     return Papers(tmp_path)
@@ -156,7 +133,7 @@ async def test_certificates_of_both_sides_and_a_token(papers: Papers) -> None:
         ({"asks": True}, "ca alone", "client certificate"),
         ({}, "none", "authority"),
         ({}, "clear", "flintlockd"),
-        ({"name": "kvm1.example.com"}, "ca alone", "tls_server_name"),
+        ({"name": "kvm1.example.com"}, "ca alone", "server_name"),
         ({"expired": True}, "ca alone", "expired"),
         (None, "ca alone", "speak TLS"),
     ],

@@ -238,21 +238,14 @@ def test_what_guests_elsewhere_cannot_follow_is_refused() -> None:
     with pytest.raises(SpecRefused, match="connect_to"):
         request.microvm_spec(led, PLACE, "name")
     unpublished = replace(machine(), image=replace(IMAGE, published=None))
-    with pytest.raises(SpecRefused) as refused:
+    with pytest.raises(SpecRefused, match="firerunner image push"):
         request.microvm_spec(unpublished, PLACE, "name")
-    assert "firerunner image push" in refused.value.remedy
 
 
 def test_without_a_bridge_there_are_no_overrides() -> None:
     made = request.microvm_spec(machine(), replace(PLACE, bridge=None), "name")
 
     assert not made.interfaces[0].HasField("overrides")
-
-
-@pytest.mark.parametrize("namespace", ["", "a/b", "A", "-a", "x" * 41])
-def test_a_namespace_that_would_break_flintlocks_keys_is_refused(namespace: str) -> None:
-    with pytest.raises(MachineError, match="namespace"):
-        request.checked_namespace(namespace)
 
 
 @given(st.from_regex(MACHINE_ID, fullmatch=True), st.from_regex(r"[0-9a-f]{6}", fullmatch=True))

@@ -17,7 +17,7 @@ from firerunner.settings import load_settings
 COMMANDS = (
     "serve", "demo", "doctor", "jobs", "machines", "logs",
     "image build", "image list", "image inspect", "image prune", "config check", "config show",
-    "gitlab setup", "gitlab check",
+    "hosts", "cordon", "uncordon", "drain", "believe", "gitlab setup", "gitlab check",
 )  # fmt: skip
 
 

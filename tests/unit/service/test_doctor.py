@@ -9,8 +9,7 @@ import yaml
 
 from firerunner.doctor import examine_settings
 from firerunner.fakes.gitlab import FakeGitLab
-from firerunner.findings import Finding, Level
-from firerunner.machines.qemu import QemuDriver
+from firerunner.findings import Level
 from firerunner.machines.spec import Internet
 from firerunner.settings import Settings, load_settings
 
@@ -26,20 +25,12 @@ def configured(directory: Path, gitlab_url: str, tokens: dict[str, str]) -> Sett
     return load_settings(path)
 
 
-async def examined(settings: Settings) -> list[Finding]:
-    driver = QemuDriver(settings.state_dir)
-    try:
-        return await examine_settings(settings, driver)
-    finally:
-        await driver.aclose()
-
-
 async def test_tokens_and_images_are_judged_pool_by_pool(tmp_path: Path) -> None:
     async with FakeGitLab(tmp_path / "gitlab") as gitlab:
         good, revoked = gitlab.add_runner(["a"]), gitlab.add_runner(["b"])
         gitlab.delete_runner(revoked)
 
-        findings = await examined(configured(tmp_path, gitlab.url, {"a": good, "b": revoked}))
+        findings = await examine_settings(configured(tmp_path, gitlab.url, {"a": good, "b": revoked}))
 
         assert gitlab.managers() == []
     said = {(finding.subject, finding.level): finding for finding in findings}
@@ -55,7 +46,7 @@ async def test_a_gitlab_that_is_not_there_is_said_once(tmp_path: Path) -> None:
     async with FakeGitLab(tmp_path / "gitlab") as gitlab:
         settings = configured(tmp_path, gitlab.url, {"a": "glrt-x", "b": "glrt-y"})
 
-    findings = await examined(settings)
+    findings = await examine_settings(settings)
 
     assert [finding.level for finding in findings if finding.subject == "gitlab"] == [Level.FAIL]
 
@@ -64,9 +55,9 @@ async def test_a_pool_with_an_uplink_needs_nft(tmp_path: Path, monkeypatch: pyte
     settings = configured(tmp_path, "http://127.0.0.1:9", {"a": "glrt-x", "b": "glrt-y"})
     open_one = settings.pools[0].model_copy(update={"egress": (Internet(443),)})
     settings = settings.model_copy(update={"pools": (open_one, settings.pools[1])})
-    there = await examined(settings)
+    there = await examine_settings(settings)
     monkeypatch.setattr("firerunner.machines.qemu.checks.find_program", lambda _name: None)
-    missing = await examined(settings)
+    missing = await examine_settings(settings)
 
     assert [finding for finding in there if "nft" in finding.what] == []
     assert [(f.subject, f.level) for f in missing if "nft is not installed" in f.what] == [

@@ -24,7 +24,7 @@ _REFUSED = (
 _TOKEN = ("invalid auth token", "could not extract token")
 _REMEDIES = (
     ("certificate has expired", "The certificate has expired: renew it on the host, or here if it is ours"),
-    ("hostname", "The host's certificate is for another name: set `tls_server_name`, or make it anew"),
+    ("hostname", "The host's certificate is for another name: set `tls.server_name`, or make it anew"),
     ("verify_failed", "The host's certificate is not of an authority that `ca_file` names"),
     ("handshake", "Does the host speak TLS, and version 1.3? See its --insecure and --tls-… flags"),
     ("refused", "Is flintlockd running there?"),

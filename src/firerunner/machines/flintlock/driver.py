@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from firerunner.errors import BootFailed, HostUnreachable, MachineError
+from firerunner.errors import BootFailed, HostUnreachable, MachineError, SpecRefused
 from firerunner.machines.flintlock import request
 from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.proto import types_pb2
 from firerunner.machines.flintlock.request import Place, machine_of
-from firerunner.machines.spec import MACHINE_ID, Egress, MachineSpec, Resources, Sighting
+from firerunner.machines.problems import Problem
+from firerunner.machines.spec import MACHINE_ID, Egress, ImageFiles, MachineSpec, Resources, Sighting
 
 MicroVM = types_pb2.MicroVM
 State = types_pb2.MicroVMStatus
@@ -44,7 +45,6 @@ class FlintlockDriver:
         self, client: FlintlockClient, place: Place, capacity: Resources, *, patience: Patience | None = None
     ) -> None:
         """Closes the client at its own end. `capacity`: what machines may use in all."""
-        request.checked_namespace(place.namespace)
         self._client = client
         self._place = place
         self._capacity = capacity
@@ -112,9 +112,31 @@ class FlintlockDriver:
         """What the operator says; Flintlock tells nothing."""
         return self._capacity
 
-    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
-        """A size that Flintlock would not make or never boot, or an egress that needs a detour."""
-        return request.refused_size(resources) or request.refused_egress(egress)
+    def refusal(
+        self, resources: Resources, egress: tuple[Egress, ...], image: ImageFiles | None = None
+    ) -> str | None:
+        """A size that Flintlock would not make or never boot, an egress that needs a detour, or an image that
+        is in no registry."""
+        return (
+            request.refused_size(resources)
+            or request.refused_egress(egress)
+            or (request.refused_image(image) if image is not None else None)
+        )
+
+    async def prepare(self, image: ImageFiles) -> str:
+        """How guests run. Raises `SpecRefused` for an image that the host could not pull."""
+        refused = request.refused_image(image)
+        if refused is not None:
+            raise SpecRefused(refused)
+        return f"Firecracker, by Flintlock at {self._client.address}"
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Whether Flintlock answers there and lets us in."""
+        try:
+            await self._client.list(self._place.namespace)
+        except MachineError as error:
+            return (Problem(error.message, error.remedy),)
+        return ()
 
     def guest_gate_url(self, machine_id: str) -> str:
         """The gate as guests on that host reach it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from firerunner.errors import MachineError, SpecRefused
+from firerunner.errors import SpecRefused
 from firerunner.machines.flintlock.proto import types_pb2
-from firerunner.machines.spec import MACHINE_ID, Destination, Egress, MachineSpec, Resources
+from firerunner.machines.spec import MACHINE_ID, Destination, Egress, ImageFiles, MachineSpec, Resources
 
 PROVIDER = "firecracker"
 INTERFACE = "eth1"
@@ -22,11 +22,16 @@ KERNEL_FILE, INITRAMFS_FILE = "kernel", "initramfs"
 BOOT_ITEM = "firerunner"
 """The metadata item with the boot parameters: http://169.254.169.254/latest/firerunner in the guest."""
 
+CA_ITEM = "firerunner-ca"
+"""The metadata item with the authority of the gate's certificate, PEM."""
+
+METADATA_ADDRESS = "169.254.169.254"
+"""Of Firecracker's metadata service, version 1, as Flintlock sets it up on the first interface."""
+
 MIN_MEMORY_MIB, MAX_MEMORY_MIB = 1024, 32768
 MAX_VCPU = 32
 
 _ATTEMPT = re.compile(rf"({MACHINE_ID.pattern})-[0-9a-f]{{6}}")
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Place:
     """The gate as guests of this host reach it, without a slash at the end."""
     bridge: str | None = None
     """None: the daemon's own --bridge-name."""
+    gate_ca_pem: str | None = field(default=None, repr=False)
+    """By what guests know the gate's certificate; None: by what is in the image."""
 
 
 def refused_size(resources: Resources) -> str | None:
@@ -61,13 +68,14 @@ def refused_egress(egress: tuple[Egress, ...]) -> str | None:
     return None
 
 
-def checked_namespace(text: str) -> str:
-    """The namespace. A slash in it would break Flintlock's own keys. Raises MachineError."""
-    if not _NAMESPACE.fullmatch(text):
-        raise MachineError(
-            f"{text!r} cannot be a namespace", remedy="Use small letters, digits and dashes, at most 40"
+def refused_image(image: ImageFiles) -> str | None:
+    """Why hosts could not pull it; None if they can."""
+    if image.published is None:
+        return (
+            f"image {image.digest[:12]} is in no registry that its hosts could pull it from: "
+            "run firerunner image push"
         )
-    return text
+    return None
 
 
 def attempt_name(machine_id: str, attempt: str) -> str:
@@ -97,11 +105,9 @@ def microvm_spec(spec: MachineSpec, place: Place, name: str) -> types_pb2.MicroV
     reason = refused_size(spec.resources) or refused_egress(spec.egress)
     if reason is not None:
         raise SpecRefused(f"{spec.machine_id}: {reason}", remedy="Change the pool")
-    if spec.image.published is None:
-        raise SpecRefused(
-            f"image {spec.image.digest} is in no registry that Flintlock could pull it from",
-            remedy="Run: firerunner image push",
-        )
+    published = spec.image.published
+    if published is None:
+        raise SpecRefused(f"{spec.machine_id}: {refused_image(spec.image)}")
     made = types_pb2.MicroVMSpec(
         id=name,
         namespace=place.namespace,
@@ -109,22 +115,30 @@ def microvm_spec(spec: MachineSpec, place: Place, name: str) -> types_pb2.MicroV
         memory_in_mb=spec.resources.memory_mib,
         provider=PROVIDER,
     )
-    made.kernel.image = spec.image.published.kernel
+    made.kernel.image = published.kernel
     made.kernel.filename = KERNEL_FILE
     made.kernel.cmdline["quiet"] = ""
     made.kernel.cmdline["fr.root"] = "vda"
-    made.kernel.cmdline["fr.device"] = INTERFACE
-    made.initrd.image = spec.image.published.kernel
+    made.kernel.cmdline["fr.writable"] = "1"
+    made.kernel.cmdline["fr.metadata"] = METADATA_ADDRESS
+    made.initrd.image = published.kernel
     made.initrd.filename = INITRAMFS_FILE
     made.root_volume.id = "root"
-    made.root_volume.source.container_source = spec.image.published.root
+    made.root_volume.source.container_source = published.root
     interface = made.interfaces.add(
         device_id=INTERFACE, type=types_pb2.NetworkInterface.TAP, guest_mac=guest_mac(spec.machine_id)
     )
     if place.bridge is not None:  # overrides without a bridge's name end the daemon
         interface.overrides.bridge_name = place.bridge
-    made.metadata[BOOT_ITEM] = base64.b64encode(_boot_parameters(spec, place).encode()).decode()
+    made.metadata[BOOT_ITEM] = _encoded(_boot_parameters(spec, place))
+    if place.gate_ca_pem is not None:
+        made.metadata[CA_ITEM] = _encoded(place.gate_ca_pem)
     return made
+
+
+def _encoded(text: str) -> str:
+    """Always base64: Flintlock would decode a plain text that happens to be some."""
+    return base64.b64encode(text.encode()).decode()
 
 
 def _boot_parameters(spec: MachineSpec, place: Place) -> str:

@@ -7,24 +7,13 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from firerunner.machines.problems import Problem
 from firerunner.machines.qemu.namespace import TUN_DEVICE
 
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Programs for administrators are not on an ordinary user's PATH."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that keeps machines from being made."""
-
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.remedy}"
 
 
 def find_program(name: str) -> str | None:

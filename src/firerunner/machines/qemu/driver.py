@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from firerunner.errors import HostUnusable, MachineError
+from firerunner.machines.problems import Problem
 from firerunner.machines.qemu import checks
 from firerunner.machines.qemu import egress as links
-from firerunner.machines.qemu.checks import Problem
 from firerunner.machines.qemu.command import Accelerator
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
@@ -113,10 +113,11 @@ class QemuDriver:
             raise HostUnusable(f"{self._qemu} is not installed", remedy=CHECK_REMEDY)
         return await self._run(lambda: self._host.accelerator(qemu, image))
 
-    async def prepare(self, image: ImageFiles) -> None:
-        """Find out now what the first `create` of this image would have to wait for."""
-        await self.accelerator(image)
+    async def prepare(self, image: ImageFiles) -> str:
+        """Find out now what the first `create` of this image would have to wait for; how guests run."""
+        found = await self.accelerator(image)
         await self._run(self._host.tsc_khz)
+        return "not known" if found is None else f"{found.kind}: {found.reason}"
 
     async def check(self) -> tuple[Problem, ...]:
         """What is missing for machines to be made here, each with its remedy."""
@@ -126,7 +127,9 @@ class QemuDriver:
         """What the driver can do on this computer."""
         return Abilities(self._host.last, self._machines.cgroups.offered, drops_privileges())
 
-    def refusal(self, resources: Resources, egress: tuple[Egress, ...]) -> str | None:
+    def refusal(
+        self, resources: Resources, egress: tuple[Egress, ...], image: ImageFiles | None = None
+    ) -> str | None:
         """An egress that cannot be told apart inside a machine, or that needs nft where there is none."""
         try:
             links.listeners("127.0.0.1:1", egress)
