@@ -94,7 +94,8 @@ class _Service:
             clock=time.time,
             count=counters.count_gate,
         )
-        context.wake_gate, context.heard_at = gate.wake, gate.heard_at
+        context.wake_gate = gate.wake
+        context.spoke_at, context.heard_at = gate.spoke_at, gate.heard_at
         sizing = Sizing(
             ours,
             self._connections.rest,

@@ -9,16 +9,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
 from firerunner.fakes.flintlock import FakeFlintlock, QemuVmm
+from firerunner.fakes.flintlock.qemu_vmm import OUTSIDE
 from firerunner.machines.flintlock.channel import Endpoint
 from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.driver import FlintlockDriver
-from firerunner.machines.flintlock.request import Place
+from firerunner.machines.flintlock.request import Place, machine_of
 from firerunner.machines.spec import ImageFiles, MachineSpec, Published, Resources
-from tests.contract.kits import LIFETIME_S, QemuKit
+from tests.contract import outside
 
 NAMESPACE = "contract"
 PUBLISHED = Published(
@@ -43,41 +45,49 @@ asyncio.run(main())
 
 @dataclass(slots=True)
 class FlintlockKit:
-    """One host, whose QEMUs are those of a `QemuKit`."""
+    """One host, whose microVMs are QEMU's."""
 
     fake: FakeFlintlock
-    below: QemuKit
-    gate: str = "127.0.0.1:9"
+    vmm: QemuVmm
+    state_dir: Path
+    image: ImageFiles
+    root_is_shared: bool = False
     drivers: list[FlintlockDriver] = field(default_factory=list)
 
-    @property
-    def place(self) -> Place:
-        return Place(NAMESPACE, f"http://{self.gate}", None)
+    def place(self, gate: str) -> Place:
+        """The gate's port is open to guests, under the name that they have for this computer."""
+        port = gate.partition(":")[2]
+        self.vmm.open[int(port)] = gate
+        return Place(NAMESPACE, f"http://{OUTSIDE}:{port}", None)
 
     def driver(self) -> FlintlockDriver:
         client = FlintlockClient(Endpoint(self.fake.address, None))
-        self.drivers.append(Following(client, self.place, ROOM, kit=self))
+        self.drivers.append(Following(client, self.place("127.0.0.1:9"), ROOM, kit=self))
         return self.drivers[-1]
 
     def spec(self, machine_id: str, gate: str = "127.0.0.1:9") -> MachineSpec:
-        made = self.below.spec(machine_id, gate)
-        image = replace(made.image, published=PUBLISHED)
-        return replace(made, image=image, resources=Resources(1, 1024, 64))
+        image = replace(self.image, published=PUBLISHED)
+        return MachineSpec(machine_id, Resources(1, 1024, 64), image, gate, f"credential-of-{machine_id}")
 
     def create_and_die(self, spec: MachineSpec) -> None:
-        place = replace(self.place, gate_url=f"http://{spec.gate}")
-        said = pickle.dumps((self.fake.address, place, ROOM, spec))
+        said = pickle.dumps((self.fake.address, self.place(spec.gate), ROOM, spec))
         done = subprocess.run([sys.executable, "-c", CREATE_AND_DIE], input=said, check=False)
         assert done.returncode == -signal.SIGKILL
 
     def kill_vmm(self, machine_id: str) -> None:
-        self.below.kill_vmm(machine_id)
+        for record in self.fake.records.values():
+            if machine_of(record.spec.id) == machine_id:
+                self.vmm.kill(record)
 
     def forget(self, machine_id: str) -> None:
         """Nothing is written down outside Flintlock."""
 
     def leftovers(self) -> list[str]:
-        return [record.spec.id for record in self.fake.records.values()] + self.below.leftovers()
+        return [
+            *(record.spec.id for record in self.fake.records.values()),
+            *outside.processes_naming(f"{self.state_dir}/vm").values(),
+            *(str(path) for path in (self.state_dir / "vm").glob("*/*/*")),
+        ]
 
 
 class Following(FlintlockDriver):
@@ -88,18 +98,18 @@ class Following(FlintlockDriver):
         self._kit = kit
 
     async def create(self, spec: MachineSpec) -> None:
-        self._place = replace(self._place, gate_url=f"http://{spec.gate}")
+        self._place = self._kit.place(spec.gate)
         await super().create(spec)
 
 
 @contextmanager
-def flintlock(below: QemuKit, image: ImageFiles) -> Iterator[FlintlockKit]:
-    vmm = QemuVmm(below.state_dir, {PUBLISHED.root: image}, max_lifetime_s=LIFETIME_S)
+def flintlock(state_dir: Path, image: ImageFiles) -> Iterator[FlintlockKit]:
+    vmm = QemuVmm(state_dir, {PUBLISHED.root: image}, disk_mib=16)
     fake = FakeFlintlock(vmm=vmm)
     with start_blocking_portal() as portal:
         portal.call(fake.start)
         try:
-            yield FlintlockKit(fake, below)
+            yield FlintlockKit(fake, vmm, state_dir, image)
         finally:
             portal.call(fake.__aexit__, None, None, None)
             portal.call(vmm.aclose)

@@ -29,8 +29,21 @@ for m in virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_
     [ ! -e /modules/$m.ko ] || insmod /modules/$m.ko
 done
 for word in $(cat /proc/cmdline); do case $word in fr.*) export "${word#fr.}" ;; esac; done
-ip link set lo up; ip addr add $address dev eth0; ip link set eth0 up; ip route add default via $gateway
-. /sys/firmware/qemu_fw_cfg/by_name/opt/org.firerunner/boot/raw
+ip link set lo up
+if [ "$metadata" ]; then
+    eth0=$(grep -l aa:ff:00:00:00:01 /sys/class/net/*/address | cut -d / -f 5)
+    eth1=$(ls /sys/class/net | grep -v -x -e lo -e "$eth0")
+    ip addr add 169.254.0.1/16 dev $eth0; ip link set $eth0 up; ip link set $eth1 up
+    wget -q -O /boot http://$metadata/latest/firerunner
+    . /boot
+    mkdir -p /etc /new && mount -t ext4 /dev/vda /new && echo mine > /new/written && umount /new
+    echo '#!/bin/sh
+[ "$1" != bound ] || ip addr add $ip/$mask dev $interface' > /lease; chmod 755 /lease
+    udhcpc -i $eth1 -s /lease -n -q
+else
+    ip addr add $address dev eth0; ip link set eth0 up; ip route add default via $gateway
+    . /sys/firmware/qemu_fw_cfg/by_name/opt/org.firerunner/boot/raw
+fi
 export machine_id gate_url credential
 echo "guest of $machine_id is up"
 wget -q -O /script --header "Authorization: Bearer $credential" --post-data '' $gate_url/guest/booted

@@ -23,6 +23,9 @@ LIFETIME_S = 120.0
 class Kit(Protocol):
     """Makes drivers for one host of a test's own, breaks machines, and counts what is left."""
 
+    root_is_shared: bool
+    """Guests cannot write to the root file system; else each has its own."""
+
     def driver(self) -> Driver:
         """A driver as a newly started controller would have it."""
         ...
@@ -54,6 +57,7 @@ class QemuKit:
 
     state_dir: Path
     image: ImageFiles
+    root_is_shared: bool = True
     machine_ids: set[str] = field(default_factory=set)
     namespaces: set[str] = field(default_factory=set)
 

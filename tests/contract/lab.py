@@ -30,8 +30,10 @@ async def qemu_kit(
 
 
 @pytest.fixture
-async def flintlock_kit(qemu_kit: QemuKit, test_guest: ImageFiles) -> AsyncIterator[FlintlockKit]:
-    with flintlock(qemu_kit, test_guest) as kit:
+async def flintlock_kit(
+    tmp_path_factory: pytest.TempPathFactory, test_guest: ImageFiles, anyio_backend: str
+) -> AsyncIterator[FlintlockKit]:
+    with flintlock(tmp_path_factory.mktemp("host"), test_guest) as kit:
         yield kit
         for driver in kit.drivers:
             await driver.aclose()

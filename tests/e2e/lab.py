@@ -88,6 +88,7 @@ async def _build(
     fake = await stack.enter_async_context(
         given or FakeGitLab(directory / "gitlab", external_url=f"http://{GITLAB_NAME}:PORT")
     )
+    more = dict(settings or {})
     project = await fake.add_project("demo/app", dict(files))
     web, gate, secret = free_port(), free_port(), secrets.token_urlsafe(16)
     fake.add_hook(project, f"http://127.0.0.1:{web}/webhook", token=secret)
@@ -100,7 +101,7 @@ async def _build(
         },
         "state_dir": str(directory / "state"),
         "image_dir": str(store),
-        "listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}"},
+        "listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}", **more.pop("listen", {})},
         "pools": [
             {
                 "name": "small",
@@ -113,7 +114,7 @@ async def _build(
                 **(pool or {}),
             }
         ],
-        **(settings or {}),
+        **more,
     }
     config = directory / "config.yaml"
     config.touch(mode=0o600)

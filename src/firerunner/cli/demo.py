@@ -31,19 +31,24 @@ def demo(
     restart_after: Annotated[
         float, typer.Option(help="Seconds until the service is started again, should you kill it.")
     ] = RESTART_S,
+    hosts: Annotated[
+        int, typer.Option(min=0, max=9, help="So many hosts with (fake) Flintlocks; one is lost half way.")
+    ] = 0,
 ) -> None:
     """Run a sample pipeline in real microVMs, against a faithful GitLab, and judge the outcome.
 
     A job is cancelled, a VM is killed, a webhook is lost. While it runs, kill the service as well
     (its process id is shown): it is started again and no job is lost.
 
+    With `--hosts`, machines run on several hosts instead, and one of them loses its power in mid-job.
+
     Exit status 0 only if everything went as it should.
 
-    Example: firerunner demo --json --runner-binary ./gitlab-runner-linux-amd64
+    Example: firerunner demo --hosts 3 --json --runner-binary ./gitlab-runner-linux-amd64
     """
     configure_logs("warning", "console")
     try:
-        image, result = asyncio.run(_demo(runner_binary, restart_after))
+        image, result = asyncio.run(_demo(runner_binary, restart_after, hosts))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     wrong = complaints(result.outcomes, result.observed, result.nonce)
@@ -56,7 +61,7 @@ def demo(
         raise typer.Exit(1)
 
 
-async def _demo(runner_binary: Path | None, restart_after: float) -> tuple[Image, Result]:
+async def _demo(runner_binary: Path | None, restart_after: float, hosts: int) -> tuple[Image, Result]:
     if task := asyncio.current_task():  # SIGTERM cleans up as Ctrl-C does
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     store = cache_dir() / "images"
@@ -64,7 +69,7 @@ async def _demo(runner_binary: Path | None, restart_after: float) -> tuple[Image
         image = await build(demo_recipe(runner_binary), Store(store), runner_binary, progress=progress)
     runner = image.manifest.runner
     errors.print(f"image {image.manifest.digest[:12]}: {runner.kind} gitlab-runner {runner.version}")
-    async with set_up(store, image.manifest.digest, restart_after_s=restart_after) as stage:
+    async with set_up(store, image.manifest.digest, restart_after_s=restart_after, hosts=hosts) as stage:
         errors.print(f"GitLab (a faithful fake) listens at {stage.gitlab.url}")
         errors.print(f"FireRunner serves as process {stage.service.pid}")
         errors.print(f"FireRunner by hand: {' '.join(stage.service.command)}", soft_wrap=True)

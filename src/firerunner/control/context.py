@@ -47,8 +47,10 @@ class Context:
     log: Any
     wake_gate: Callable[[str], None] = field(default=lambda machine_id: None)
     """Tells the gate that a job waits for the machine of that id."""
+    spoke_at: Callable[[str], float] = field(default=lambda machine_id: 0.0)
+    """When the machine's runner last spoke to the gate about its job (Unix seconds); 0 if never."""
     heard_at: Callable[[str], float] = field(default=lambda machine_id: 0.0)
-    """When the gate last heard a machine's runner speak about its job (Unix seconds); 0 if never."""
+    """When GitLab last answered it (Unix seconds); 0 if never."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
     host_faults: dict[str, str] = field(default_factory=dict)

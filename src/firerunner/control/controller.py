@@ -24,7 +24,7 @@ from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
 from firerunner.control.watching import Watch
 from firerunner.errors import FireRunnerError, ImageError
-from firerunner.gate import GateEvent, GuestEnded, JobDropped, JobFinal, JobGone
+from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped, JobFinal, JobGone
 from firerunner.images import Image, Manifest
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineRecord, MachineState
@@ -320,6 +320,8 @@ class Controller:
                 self.post(JobOver(job_id=job.job_id, pool=job.pool, at=self._ctx.clock()))
         elif isinstance(event, JobDropped):
             await fail_machine(self._ctx, event.machine_id, "its runner let the job go and asked for another")
+        elif isinstance(event, GuestBootedAgain):
+            await fail_machine(self._ctx, event.machine_id, "its guest booted a second time")
         if isinstance(event, GuestEnded):
             await self._guest_ended(event.machine_id)
         if event.machine_id is not None:

@@ -12,6 +12,9 @@ DELIVERY_S = 120.0
 AFTER_FINAL_S = 30.0
 AFTER_CANCEL_S = 8.0
 JOB_GRACE_S = 60.0
+SILENT_S = 300.0
+"""A runner speaks at least every 60 s, whatever its job does (reference: gitlab.md 3.5). Where a host does
+not tell that a VMM has ended, this is how it is found."""
 OPEN = frozenset({JobState.TAKEN, JobState.ASSIGNED, JobState.DELIVERED, JobState.RUNNING})
 
 
@@ -31,11 +34,18 @@ class Overdue:
 
 
 def overdue(
-    machine: MachineRecord, job: JobRecord | None, now: float, *, boot_s: float, job_s: float
+    machine: MachineRecord,
+    job: JobRecord | None,
+    now: float,
+    *,
+    boot_s: float,
+    job_s: float,
+    heard_at: float | None = None,
 ) -> Overdue | None:
     """The verdict on one machine, or None if it is in time.
 
-    `boot_s` is the pool's boot timeout, `job_s` how long the job may run; both in seconds.
+    `boot_s` is the pool's boot timeout, `job_s` how long the job may run; both in seconds. `heard_at`: when
+    its runner last spoke, or could first have been heard (Unix seconds); None if nobody listens.
     """
     since = now - machine.state_since
     match machine.state:
@@ -46,7 +56,7 @@ def overdue(
         case MachineState.WAITING if job is not None:
             return _waiting(job, now - max(machine.state_since, job.state_since))
         case MachineState.BUSY:
-            return _busy(machine, job, now, job_s)
+            return _busy(machine, job, now, job_s, heard_at)
     return None
 
 
@@ -58,7 +68,9 @@ def _waiting(job: JobRecord, since: float) -> Overdue | None:
     return None
 
 
-def _busy(machine: MachineRecord, job: JobRecord | None, now: float, job_s: float) -> Overdue | None:
+def _busy(
+    machine: MachineRecord, job: JobRecord | None, now: float, job_s: float, heard_at: float | None
+) -> Overdue | None:
     if job is None:
         return Overdue(Verdict.RETIRE, "busy without a job")
     since = now - machine.state_since
@@ -71,6 +83,8 @@ def _busy(machine: MachineRecord, job: JobRecord | None, now: float, job_s: floa
             return Overdue(
                 Verdict.FAIL, f"the job ran longer than {job_s:.0f} s and its runner did not end it"
             )
+        if heard_at is not None and now - max(heard_at, machine.state_since) > SILENT_S:
+            return Overdue(Verdict.FAIL, f"its runner has said nothing for {SILENT_S:.0f} s")
         return None
     allowed = AFTER_CANCEL_S if job.gitlab_status in {"canceled", None} else AFTER_FINAL_S
     if now - job.state_since > allowed:

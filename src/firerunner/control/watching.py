@@ -117,7 +117,7 @@ class HostWatch:
         ctx = self._ctx
         if self._silent_since is None:
             return
-        heard = {machine.machine_id: ctx.heard_at(machine.machine_id) for machine in known}
+        heard = {machine.machine_id: ctx.spoke_at(machine.machine_id) for machine in known}
         for machine_id, state in lost(known, heard, self._silent_since, ctx.clock()).items():
             reason = f"host {self._host} cannot be reached"
             with ctx.outlived(f"giving up {machine_id}"):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from firerunner.demo.leftovers import Leftovers, files_of, network_names, processes_of, vmm_of
-from firerunner.demo.sample import EXPECTED, GuestFacts, read_trace
+from firerunner.demo.sample import EXPECTED, ORPHAN_ON_HOSTS_S, GuestFacts, read_trace
 from firerunner.demo.stage import Stage
 from firerunner.demo.verdict import Observed, Outcome, Seconds
 from firerunner.demo.watch import Row, row
@@ -46,16 +46,20 @@ class Play:
         self._nonce = secrets.token_hex(8)
         self._canceled_to_gone_s: float | None = None
         self._killed_to_failed_s: float | None = None
+        self._slow_is_gone = asyncio.Event()
+        self._lost: frozenset[str] = frozenset()
         self._network_before = network_names()
 
     async def run(self) -> Result:
         """Play it. Raises TimeoutError if the jobs do not end."""
         gitlab = self._stage.gitlab
         gitlab.drop_hooks_for("unhooked")
-        pipeline = await gitlab.run_pipeline(self._stage.project, variables={"NONCE": self._nonce})
-        acts = [
-            asyncio.create_task(act(pipeline)) for act in (self._watch, self._cancel_slow, self._kill_orphan)
-        ]
+        variables = {"NONCE": self._nonce}
+        if self._stage.hosts:
+            variables["ORPHAN_S"] = str(ORPHAN_ON_HOSTS_S)
+        pipeline = await gitlab.run_pipeline(self._stage.project, variables=variables)
+        harm = self._lose_host if self._stage.hosts else self._kill_orphan
+        acts = [asyncio.create_task(act(pipeline)) for act in (self._watch, self._cancel_slow, harm)]
         try:
             await gitlab.wait_for(lambda: self._all_ended(pipeline), JOBS_S)
             await asyncio.wait(acts[1:], timeout=30)
@@ -67,6 +71,7 @@ class Play:
             await asyncio.gather(*acts, return_exceptions=True)
         observed = Observed(
             artifact=self._artifact(pipeline),
+            lost=self._lost,
             canceled_to_gone_s=self._canceled_to_gone_s,
             killed_to_failed_s=self._killed_to_failed_s,
             unhooked_hooks=sum(
@@ -113,6 +118,7 @@ class Play:
         while machine_id and await self._is_live(machine_id):
             await asyncio.sleep(POLL_S)
         self._canceled_to_gone_s = time.monotonic() - canceled_at
+        self._slow_is_gone.set()
 
     async def _kill_orphan(self, pipeline: Pipeline) -> None:
         gitlab = self._stage.gitlab
@@ -127,6 +133,23 @@ class Play:
         killed_at = time.monotonic()
         await gitlab.wait_for_job(job, "failed", timeout_s=JOBS_S)
         self._killed_to_failed_s = time.monotonic() - killed_at
+
+    async def _lose_host(self, pipeline: Pipeline) -> None:
+        """The orphan's host loses its power in mid-job, with all that is on it, and comes back later."""
+        gitlab, job = self._stage.gitlab, self._stage.gitlab.job("orphan", pipeline)
+        await gitlab.wait_for(lambda: b"working, second 2" in job.trace, JOBS_S)
+        await self._slow_is_gone.wait()
+        machine = await self._stage.ledger.machine(await self._machine_of(job) or "")
+        if machine is None or self._stage.hosts is None:
+            return
+        host = self._stage.hosts.by_name[machine.host]
+        there = [m for m in await self._stage.ledger.machines() if m.host == machine.host]
+        self._lost = frozenset(each.machine_id for each in there)
+        await host.cut_power()
+        lost_at = time.monotonic()
+        await gitlab.wait_for_job(job, "failed", timeout_s=JOBS_S)
+        self._killed_to_failed_s = time.monotonic() - lost_at
+        await host.restore()
 
     async def _machine_of(self, job: Job) -> str | None:
         record = await self._stage.ledger.job(job.id)
@@ -178,6 +201,6 @@ class Play:
             machines=len(await stage.ledger.machines()),
             processes=len(processes_of(stage.directory)),
             managers=len(stage.gitlab.managers()),
-            files=len(files_of(stage.settings.state_dir)),
+            files=len(files_of(stage.settings.state_dir)) + len(stage.hosts.files() if stage.hosts else ()),
             network=len(network_names() - self._network_before),
         )

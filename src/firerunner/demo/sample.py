@@ -43,6 +43,11 @@ class Pool:
 
 
 POOLS: Final = (Pool("small", 1, 256), Pool("large", 2, 384))
+POOLS_ON_HOSTS: Final = (Pool("small", 1, 1024), Pool("large", 2, 1536))
+"""Flintlock makes no smaller ones."""
+
+ORPHAN_ON_HOSTS_S: Final = 60
+"""How long the orphan works where its whole host is to be lost."""
 
 
 @dataclass(frozen=True, slots=True)

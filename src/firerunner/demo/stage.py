@@ -12,15 +12,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from firerunner.app import open_ledger
-from firerunner.demo.sample import POOLS, PROJECT, project_files
+from firerunner.demo.hosts import PUBLISHED, Hosts, open_hosts
+from firerunner.demo.sample import POOLS, POOLS_ON_HOSTS, PROJECT, project_files
 from firerunner.demo.supervisor import Supervisor
+from firerunner.fakes.flintlock.qemu_vmm import OUTSIDE
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Project
-from firerunner.images import Recipe
+from firerunner.images import Recipe, Store
 from firerunner.images.runner_binary import ENVIRONMENT_VARIABLE
 from firerunner.ledger import Ledger
 from firerunner.machines.qemu import QemuDriver
@@ -54,18 +57,28 @@ class Stage:
     project: Project
     ledger: Ledger
     service: Supervisor = field(repr=False)
+    hosts: Hosts | None = None
+    """None: machines run on this computer, by the `qemu` driver."""
 
 
 @contextlib.asynccontextmanager
 async def set_up(
-    store: Path, image: str, *, restart_after_s: float = RESTART_S, egress: Sequence[str] = ("gitlab",)
+    store: Path,
+    image: str,
+    *,
+    restart_after_s: float = RESTART_S,
+    egress: Sequence[str] = ("gitlab",),
+    hosts: int = 0,
 ) -> AsyncIterator[Stage]:
-    """Build the stage with an image from `store`; take all of it away afterwards, whatever happens."""
+    """Build the stage with an image from `store`; take all of it away afterwards, whatever happens.
+
+    `hosts`: so many fake Flintlocks; 0: this computer makes the machines.
+    """
     directory = Path(tempfile.mkdtemp(prefix="firerunner-demo-"))
     directory.chmod(0o711)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            yield await _build(directory, store, image, restart_after_s, egress, stack)
+            yield await _build(directory, store, image, restart_after_s, egress, hosts, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -76,10 +89,12 @@ async def _build(
     image: str,
     restart_after_s: float,
     egress: Sequence[str],
+    count: int,
     stack: contextlib.AsyncExitStack,
 ) -> Stage:
+    name = OUTSIDE if count else GITLAB_NAME
     gitlab = await stack.enter_async_context(
-        FakeGitLab(directory / "gitlab", external_url=f"http://{GITLAB_NAME}:PORT")
+        FakeGitLab(directory / "gitlab", external_url=f"http://{name}:PORT")
     )
     project = await gitlab.add_project(PROJECT, project_files())
     web, gate, secret = free_port(), free_port(), secrets.token_urlsafe(16)
@@ -98,8 +113,15 @@ async def _build(
             "egress": list(egress),
             "max_job_time": "10m",
         }
-        for pool in POOLS
+        for pool in (POOLS_ON_HOSTS if count else POOLS)
     ]
+    hosts = None
+    if count:
+        images = Store(store)
+        found = images.resolve(image)
+        images.note_published(found, PUBLISHED)
+        hosts = await stack.enter_async_context(open_hosts(directory, count, found.files))
+        hosts.let_through(gate, urlsplit(gitlab.url).port or 80)
     config = directory / "config.yaml"
     described: dict[str, Any] = {
         "gitlab": {"url": gitlab.url, "clone_url": gitlab.external_url, "webhook_secret": secret},
@@ -107,7 +129,7 @@ async def _build(
         "image_dir": str(store),
         "listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}"},
         "pools": pools,
-    }
+    } | ({"hosts": hosts.described(gate)} if hosts else {})
     config.touch(mode=0o600)
     config.write_text(yaml.safe_dump(described, sort_keys=False))
     settings = load_settings(config)
@@ -117,7 +139,7 @@ async def _build(
     service.start()
     stack.push_async_callback(strike, gitlab, service, settings.state_dir)
     await service.until_healthy(f"http://{settings.listen.web}/health")
-    return Stage(directory, config, settings, gitlab, project, ledger, service)
+    return Stage(directory, config, settings, gitlab, project, ledger, service, hosts)
 
 
 async def strike(gitlab: FakeGitLab, service: Supervisor, state_dir: Path) -> None:

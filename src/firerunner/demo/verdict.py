@@ -42,10 +42,17 @@ class Observed:
     killed_to_failed_s: float | None
     unhooked_hooks: int
     """Hooks about the job `unhooked` that were delivered all the same."""
+    lost: frozenset[str] = frozenset()
+    """Machines that were on a host when it lost its power; empty if none did."""
 
+
+LOST = ("failed", "runner_system_failure")
+"""How a job ends whose machine is lost; its retry has to end as it should."""
 
 CANCEL_LIMIT_S = 15.0
 KILL_LIMIT_S = 15.0
+LOSS_LIMIT_S = 120.0
+"""A runner is silent for up to 60 s, and a host that is silent may come back."""
 
 
 def complaints(outcomes: Sequence[Outcome], observed: Observed, nonce: str) -> list[str]:
@@ -53,30 +60,34 @@ def complaints(outcomes: Sequence[Outcome], observed: Observed, nonce: str) -> l
     by_name: dict[str, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
         by_name.setdefault(outcome.name, []).append(outcome)
-    said = _about_jobs(by_name, nonce)
+    said = _about_jobs(by_name, observed.lost, nonce)
     machines = [outcome.machine for outcome in outcomes if outcome.machine]
     if len(machines) != len(set(machines)):
         said.append("two jobs ran in one machine")
     if observed.artifact is None or f"nonce={nonce}" not in observed.artifact:
         said.append("build's artifact does not hold the nonce")
     said += _in_time("slow: from canceled to its machine gone", observed.canceled_to_gone_s, CANCEL_LIMIT_S)
-    said += _in_time("orphan: from the kill to failed", observed.killed_to_failed_s, KILL_LIMIT_S)
+    limit_s = LOSS_LIMIT_S if observed.lost else KILL_LIMIT_S
+    said += _in_time("orphan: from the kill to failed", observed.killed_to_failed_s, limit_s)
     if observed.unhooked_hooks:
         said.append("a hook about unhooked was delivered")
     return said
 
 
-def _about_jobs(by_name: Mapping[str, Sequence[Outcome]], nonce: str) -> list[str]:
+def _about_jobs(by_name: Mapping[str, Sequence[Outcome]], lost: frozenset[str], nonce: str) -> list[str]:
     said = []
     for name, expected in EXPECTED.items():
         runs = by_name.get(name, [])
-        ends = tuple((run.status, run.failure_reason) for run in runs)
-        if ends != expected.ends:
-            said.append(f"{name}: ended as {_words(ends)}, should be {_words(expected.ends)}")
+        ends = tuple(_end(run) for run in runs if not (run.machine in lost and _end(run) == LOST))
+        wanted = tuple(end for end in expected.ends if not (lost and end == LOST))
+        if ends != wanted:
+            said.append(f"{name}: ended as {_words(ends)}, should be {_words(wanted)}")
             continue
         if expected.in_trace not in runs[-1].trace:
             said.append(f"{name}: its trace lacks {expected.in_trace!r}")
         for run in runs:
+            if run.machine in lost and run.facts.nonce is None:
+                continue  # it was lost before it had said anything
             if run.facts.nonce != nonce:
                 said.append(f"{name}: its trace has the nonce {run.facts.nonce!r}, should be {nonce!r}")
             if run.handed_out != 1:
@@ -84,6 +95,10 @@ def _about_jobs(by_name: Mapping[str, Sequence[Outcome]], nonce: str) -> list[st
             if run.facts.machine != run.machine:
                 said.append(f"{name}: ran in {run.facts.machine}, the ledger says {run.machine}")
     return said
+
+
+def _end(run: Outcome) -> tuple[str, str | None]:
+    return run.status, run.failure_reason
 
 
 def _in_time(what: str, seconds: float | None, limit_s: float) -> list[str]:

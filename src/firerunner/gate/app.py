@@ -63,8 +63,12 @@ class Gate:
         self._delivery.closing = True
         self._delivery.bell.ring_all()
 
-    def heard_at(self, machine_id: str) -> float:
+    def spoke_at(self, machine_id: str) -> float:
         """When the machine's runner last spoke about its job (Unix seconds); 0 if not since our start."""
+        return self._ties.spoke_at(machine_id)
+
+    def heard_at(self, machine_id: str) -> float:
+        """When GitLab last answered it about its job (Unix seconds); 0 if not since our start."""
         return self._ties.heard_at(machine_id)
 
     def held_asks(self) -> int:

@@ -49,8 +49,10 @@ class Tie:
     trace_saved_at: float = 0.0
     dependencies: Mapping[int, str] | None = field(default=None, repr=False)
     """Job id to hash of its token; None until it is needed."""
-    heard_at: float = 0.0
+    spoke_at: float = 0.0
     """When the runner last spoke about the job, as far as this process has heard."""
+    heard_at: float = 0.0
+    """When GitLab last answered it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
 
@@ -61,8 +63,13 @@ class Ties:
         self._desk = desk
         self._ties: OrderedDict[str, Tie] = OrderedDict()
 
-    def heard_at(self, machine_id: str) -> float:
+    def spoke_at(self, machine_id: str) -> float:
         """When the machine's runner last spoke about its job; 0 if this process has not heard it."""
+        tie = self._ties.get(machine_id)
+        return tie.spoke_at if tie else 0.0
+
+    def heard_at(self, machine_id: str) -> float:
+        """When GitLab last answered the machine's runner; 0 if not since our start."""
         tie = self._ties.get(machine_id)
         return tie.heard_at if tie else 0.0
 

@@ -13,6 +13,14 @@ class GuestBooted:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestBootedAgain:
+    """PID 1 says `booted` with a credential that is spent: the machine's VMM had ended and was started again
+    (Flintlock does so), or the answer to its first word was lost."""
+
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuestAsked:
     """The runner in the guest asks for its job, and has been found to be who it says."""
 
@@ -81,4 +89,14 @@ class GuestEnded:
     exit_code: int | None
 
 
-GateEvent = GuestBooted | GuestAsked | JobDelivered | JobSpoke | JobDropped | JobFinal | JobGone | GuestEnded
+GateEvent = (
+    GuestBooted
+    | GuestBootedAgain
+    | GuestAsked
+    | JobDelivered
+    | JobSpoke
+    | JobDropped
+    | JobFinal
+    | JobGone
+    | GuestEnded
+)

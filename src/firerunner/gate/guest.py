@@ -9,7 +9,7 @@ from typing import Final
 from firerunner.errors import StaleWrite
 from firerunner.gate.credentials import bearer, prove
 from firerunner.gate.desk import Desk
-from firerunner.gate.events import GuestBooted, GuestEnded
+from firerunner.gate.events import GuestBooted, GuestBootedAgain, GuestEnded
 from firerunner.gate.exchange import Exchange
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gate.welcome import welcome
@@ -34,6 +34,8 @@ async def booted(desk: Desk, exchange: Exchange, machine_id: str) -> None:
     credential = bearer(exchange)
     machine = await prove(desk.ledger, machine_id, credential)
     await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
+    if machine.boots > 0:
+        desk.tell(GuestBootedAgain(machine_id))
     if machine.state not in _COMING or machine.boots > 0:
         raise _second_boot()
     facts = desk.facts_of(machine)  # what may fail comes before the boot is spent

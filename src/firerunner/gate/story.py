@@ -28,6 +28,7 @@ class Story:
 
     async def first_word(self, tie: Tie) -> None:
         """Write the job's first call down, before it leaves: from now on the answer is not given again."""
+        tie.spoke_at = self._desk.clock()
         if tie.spoken:
             return
         async with tie.lock:

@@ -11,6 +11,7 @@ class GuestScript(StrEnum):
 
     INIT = "init.sh"  # first stage, /init of the initramfs
     BOOT_SOURCE = "boot-source.sh"  # sourced by the first stage: where boot parameters come from
+    DHCP = "dhcp.sh"  # called by udhcpc in the running system
     PID1 = "pid1.sh"  # second stage, process 1 of the running system
     STAND_IN = "gitlab-runner.sh"  # the stand-in runner, only in images that say so
 

@@ -36,6 +36,7 @@ APPLETS: Final = (
     "sed",
     "sleep",
     "switch_root",
+    "wget",
 )
 _DIRECTORIES: Final = ("base", "bin", "dev", "disk", "modules", "new", "proc", "sys")
 
@@ -45,6 +46,7 @@ def initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
     scripts = (
         Entry.file("init", GuestScript.INIT.read(), 0o755),
         Entry.file("boot-source.sh", GuestScript.BOOT_SOURCE.read()),
+        Entry.file("dhcp.sh", GuestScript.DHCP.read(), 0o755),
         Entry.file("pid1.sh", GuestScript.PID1.read(), 0o755),
     )
     return archive(

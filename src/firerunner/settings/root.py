@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from firerunner.machines.spec import Destination
 from firerunner.settings.gitlab import GitLabSettings
 from firerunner.settings.hosts import HostSettings
 from firerunner.settings.pools import PoolSettings
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"pools: {pool.name} names the host {min(unknown)!r}, which is not in hosts")
             if pool.host_labels and not self._with_labels(pool):
                 raise ValueError(f"pools: no host of {pool.name} has the labels {_text(pool.host_labels)}")
+            self._check_egress(pool)
             if not pool.gitlab and len(gitlabs) > 1:
                 raise ValueError(f"pools: {pool.name} must say which `gitlab`: {', '.join(gitlabs)}")
             if pool.gitlab and pool.gitlab not in gitlabs:
@@ -116,6 +118,15 @@ class Settings(BaseSettings):
             if pool.sized is not None and self.gitlab_of(pool).api_token is None:
                 raise ValueError(f"pools: {pool.name} is `sized`, which needs the gitlab's api_token")
         return self
+
+    def _check_egress(self, pool: PoolSettings) -> None:
+        detours = [each.host for each in pool.egress if isinstance(each, Destination) and each.connect_to]
+        elsewhere = [host.name for host in self.hosts_of(pool) if host.driver == "flintlock"]
+        if detours and elsewhere:
+            raise ValueError(
+                f"pools: {pool.name}: egress {detours[0]} has connect_to, which host {elsewhere[0]} cannot "
+                "follow: make the name resolve in the network of its guests"
+            )
 
     @property
     def database_url(self) -> str:

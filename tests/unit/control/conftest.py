@@ -146,6 +146,7 @@ class World:
             clock=self.clock,
             log=structlog.get_logger("test"),
             wake_gate=self.gate.wake,
+            spoke_at=self.gate.spoke_at,
             heard_at=self.gate.heard_at,
         )
         self.controller = Controller(self.context, keep_s=86_400)

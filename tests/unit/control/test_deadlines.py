@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from firerunner.control.deadlines import AFTER_CANCEL_S, AFTER_FINAL_S, Verdict, overdue
+from firerunner.control.deadlines import AFTER_CANCEL_S, AFTER_FINAL_S, SILENT_S, Verdict, overdue
 from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Resources
 
@@ -107,3 +107,19 @@ def test_states_that_others_end_have_no_deadline_here(state: MachineState) -> No
     left = dataclasses.replace(machine(state), job_id=None)
 
     assert overdue(left, None, 1_000_000.0, boot_s=BOOT_S, job_s=JOB_S) is None
+
+
+def test_a_runner_that_is_silent_for_long_is_given_up() -> None:
+    busy, running, limits = (
+        machine(MachineState.BUSY),
+        job(JobState.RUNNING),
+        {"boot_s": BOOT_S, "job_s": JOB_S},
+    )
+    heard_at = 1500.0
+
+    in_time = overdue(busy, running, heard_at + SILENT_S, heard_at=heard_at, **limits)
+    late = overdue(busy, running, heard_at + SILENT_S + 1, heard_at=heard_at, **limits)
+
+    assert in_time is None
+    assert late is not None
+    assert (late.verdict, "said nothing for 300 s" in late.reason) == (Verdict.FAIL, True)

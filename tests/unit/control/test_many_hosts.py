@@ -247,3 +247,23 @@ async def test_records_that_vanish_together_are_believed_when_an_operator_says_s
     for job in jobs:
         await world.ended(job)
     assert {(job.status, job.failure_reason) for job in jobs} == {("failed", "runner_system_failure")}
+
+
+async def test_a_machine_that_its_host_starts_again_runs_nothing_and_its_job_is_reported(
+    world: World,
+) -> None:
+    guests: list[Guest] = []
+
+    async def life(guest: Guest) -> None:
+        guests.append(guest)
+        await runs_for_ever(guest)
+
+    world.driver.life = life
+    (job,) = await with_jobs(world, 1)
+    world.driver.life = good_life
+
+    assert (await guests[0].booted()).status_code == 410
+
+    ended = await world.ended(job)
+    assert (ended.status, ended.failure_reason) == ("failed", "runner_system_failure")
+    assert job.handed_out == 1

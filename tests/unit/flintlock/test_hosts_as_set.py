@@ -172,6 +172,12 @@ def test_a_mistake_is_named_at_config_check(tmp_path: Path, changes: dict[str, A
     assert re.search(said, refused.value.message), refused.value.message
 
 
+def test_a_detour_that_guests_elsewhere_cannot_take_is_named(tmp_path: Path) -> None:
+    detour = {"host": "a.test", "port": 443, "connect_to": "10.0.0.5"}
+    with pytest.raises(SettingsError, match=r"egress a\.test has connect_to, which host kvm-1 cannot"):
+        configured(tmp_path, HOST, pool={"egress": [detour]})
+
+
 @pytest.mark.parametrize(
     ("pool", "said"),
     [

@@ -9,7 +9,15 @@ import tomllib
 import pytest
 from gate_given import ANSWER, DEP, DEP_TOKEN, JOB, TOKEN, A, World, credential, machine_in
 
-from firerunner.gate import GuestAsked, GuestBooted, GuestEnded, JobDelivered, JobFinal, JobSpoke
+from firerunner.gate import (
+    GuestAsked,
+    GuestBooted,
+    GuestBootedAgain,
+    GuestEnded,
+    JobDelivered,
+    JobFinal,
+    JobSpoke,
+)
 from firerunner.ledger import JobState, MachineState
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +59,7 @@ async def test_a_booting_guest_gets_its_files_once(world: World) -> None:
     assert (machine.state, machine.booted_at) == (MachineState.WAITING, 1000.0)
     assert world.events == [GuestBooted(A)]
     assert (await world.guest().booted()).status_code == 410
+    assert world.events == [GuestBooted(A), GuestBootedAgain(A)]
 
 
 async def test_a_guest_may_be_faster_than_its_driver(world: World) -> None:

@@ -41,7 +41,7 @@ read_config() { # strings, and the list `environment`, of a config.toml whose fo
     local line variable='^ +"([A-Za-z_][A-Za-z0-9_]*=.*)",$'
     declare -gA config=()
     while IFS= read -r line; do
-        [[ ! $line =~ ^\ *([a-z_]+)\ *=\ *\"(.*)\"\ *$ ]] || config[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+        [[ ! $line =~ ^\ *([a-z_-]+)\ *=\ *\"(.*)\"\ *$ ]] || config[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
         [[ ! $line =~ $variable ]] || export "${BASH_REMATCH[1]?}"
     done < "$1"
 }
@@ -53,7 +53,8 @@ api() {
     shift 3
     : > "$reply.headers"
     code=$(curl -sS -m 660 -X "$method" -H "@$token_file" -H 'Expect:' -D "$reply.headers" \
-        -o "$reply.body" -w '%{http_code}' "$@" "${config[url]}/api/v4/$path") || code=000
+        -o "$reply.body" -w '%{http_code}' ${config[tls-ca-file]:+--cacert "${config[tls-ca-file]}"} \
+        "$@" "${config[url]}/api/v4/$path") || code=000
 }
 
 # header NAME DEFAULT: sets $value to that header of the last answer.

@@ -10,6 +10,9 @@
 #   fr.resolver=A                 who answers DNS queries
 #   fr.root=DEV                   the read-only root file system (ext4)
 #   fr.overlay=DEV                an ext4 file system to write to; without it, memory is used
+#   fr.writable=1                 the root file system is this machine's own and is written to, without overlay
+#   fr.metadata=A                 a metadata service that has the boot parameters; the guest's address comes by
+#                                 DHCP, in the second stage, and the others are not given
 #   fr.selftest=1                 say that this kernel runs, and reboot: no device is touched
 # shellcheck shell=dash
 
@@ -43,6 +46,10 @@ await_device() {
 
 mount_root() {
     await_device "$fr_root"
+    if [ -n "$fr_writable" ]; then
+        mount -t ext4 -o noatime "/dev/$fr_root" /new || die "/dev/$fr_root is not an ext4 root"
+        return
+    fi
     mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
     if [ -n "$fr_overlay" ]; then
         await_device "$fr_overlay"
@@ -65,7 +72,7 @@ start_network() {
 
 # Docker's layers cannot lie on an overlay, so they get a directory of the disk itself.
 bind_docker() {
-    [ -d /new/var/lib/docker ] || return 0
+    [ -z "$fr_writable" ] && [ -d /new/var/lib/docker ] || return 0
     mkdir -p /disk/docker
     mount --bind /disk/docker /new/var/lib/docker || die "/var/lib/docker cannot be bound"
 }
@@ -96,8 +103,14 @@ furnish_root() {
     mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /new/run
     mkdir -m 700 /new/run/firerunner
     mkdir -m 1777 /new/run/lock
-    cp /bin/busybox /pid1.sh /new/run/firerunner/
+    cp /bin/busybox /pid1.sh /dhcp.sh /new/run/firerunner/
+    [ -z "$fr_metadata" ] || open_metadata
     (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
+    if [ -n "$fr_metadata" ]; then
+        metadata firerunner-ca > /new/run/firerunner/gate-ca.pem || rm /new/run/firerunner/gate-ca.pem
+        close_metadata
+        echo "$guest_link" > /new/run/firerunner/link
+    fi
 
     mkdir -p /dev/pts /dev/shm
     mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
@@ -117,7 +130,8 @@ mount -t sysfs -o nosuid,nodev,noexec sys /sys
 mount -t devtmpfs -o nosuid,mode=755 dev /dev
 say init
 
-fr_address='' fr_gateway='' fr_resolver='' fr_root='' fr_overlay='' fr_selftest=''
+fr_address='' fr_gateway='' fr_resolver='' fr_root='' fr_overlay='' fr_writable='' fr_metadata=''
+fr_selftest='' guest_link=''
 read -r cmdline < /proc/cmdline
 for argument in $cmdline; do
     case $argument in
@@ -126,6 +140,8 @@ for argument in $cmdline; do
         fr.resolver=*) fr_resolver=${argument#*=} ;;
         fr.root=*) fr_root=${argument#*=} ;;
         fr.overlay=*) fr_overlay=${argument#*=} ;;
+        fr.writable=*) fr_writable=${argument#*=} ;;
+        fr.metadata=*) fr_metadata=${argument#*=} ;;
         fr.selftest=*) fr_selftest=${argument#*=} ;;
     esac
 done

@@ -25,24 +25,53 @@ reboot_now() {
     exec "$BUSYBOX" reboot -f
 }
 
+# A guest of another host gets its address by DHCP; udhcpc stays and renews it.
+start_network() {
+    [ -e "$RUN/link" ] || return 0
+    read -r link < "$RUN/link"
+    "$BUSYBOX" ip link set "$link" up
+    "$BUSYBOX" udhcpc -i "$link" -s "$RUN/dhcp.sh" -t 60 -T 1 -A 1 -n || say "no address from DHCP in 60 s"
+    say network
+}
+
+# post URL BODY ANSWER: one POST, what was said in $RUN/said. A gate by HTTPS is told by its certificate,
+# which busybox does not look at. wget's own time limit (-T) crashes in Debian's static busybox. The
+# credential is an argument only while no other process runs, or those of a job that was root and could read
+# it in config.toml.
+post() {
+    case $1 in
+        https:*)
+            set -- "$@" --http1.1 --silent --show-error --fail --max-time 60
+            [ ! -e "$RUN/gate-ca.pem" ] || set -- "$@" --cacert "$RUN/gate-ca.pem"
+            url=$1 body=$2 answer=$3
+            shift 3
+            curl "$@" --dump-header "$RUN/said" --output "$answer" --data "$body" \
+                --header "Authorization: Bearer $credential" "$url" 2> "$RUN/error" && return 0
+            cat "$RUN/error" >> "$RUN/said"
+            return 1
+            ;;
+        *)
+            "$BUSYBOX" timeout 60 "$BUSYBOX" wget -S -O "$3" --header "Authorization: Bearer $credential" \
+                --post-data "$2" "$1" 2> "$RUN/said"
+            ;;
+    esac
+}
+
 # call PATH BODY ANSWER: POST to the gate, every second until it can be reached and is ready (busybox wget
-# keeps a Retry-After from us). Fails at once on a refusal. wget's own time limit (-T) crashes in Debian's
-# static busybox. The credential is an argument only while no other process runs, or those of a job that
-# was root and could read it in config.toml.
+# keeps a Retry-After from us). Fails at once on a refusal.
 call() {
     read -r now_s _ < /proc/uptime
     deadline_s=$((${now_s%.*} + GATE_PATIENCE_S))
     while [ "${now_s%.*}" -lt "$deadline_s" ]; do
-        "$BUSYBOX" timeout 60 "$BUSYBOX" wget -S -O "$3" --header "Authorization: Bearer $credential" \
-            --post-data "$2" "$gate_url/$1" 2> "$RUN/said" && return 0
-        answer=$("$BUSYBOX" grep -m 1 -o 'HTTP/1.*' "$RUN/said")
-        case $answer in
+        post "$gate_url/$1" "$2" "$3" && return 0
+        status=$("$BUSYBOX" grep -m 1 -o 'HTTP/1.*' "$RUN/said")
+        case $status in
             HTTP/*' '[1-4]*)
-                say "$1: the gate refused: $answer"
+                say "$1: the gate refused: $status"
                 return 1
                 ;;
         esac
-        say "$1: the gate is not there: ${answer:-no answer}"
+        say "$1: the gate is not there: ${status:-$("$BUSYBOX" tail -n 1 "$RUN/said")}"
         "$BUSYBOX" sleep 1
         read -r now_s _ < /proc/uptime
     done
@@ -85,6 +114,7 @@ IFS=- read -r a b c d e < /proc/sys/kernel/random/uuid
 echo "$a$b$c$d$e" > /etc/machine-id
 
 say "pid 1 of $machine_id"
+start_network
 call guest/booted '' "$RUN/booted.tar" || exit
 say booted
 "$BUSYBOX" tar -x -f "$RUN/booted.tar" -C / || exit
@@ -92,6 +122,7 @@ say booted
 read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null
 [ ! -e "$RUN/hosts" ] || cat "$RUN/hosts" >> /etc/hosts
 [ ! -e "$RUN/seed" ] || cat "$RUN/seed" > /dev/urandom
+[ ! -e "$RUN/ca-with-system" ] || cat /etc/ssl/certs/ca-certificates.crt >> "$RUN/ca.pem"
 [ ! -e "$RUN/trust.pem" ] || cat "$RUN/trust.pem" >> /etc/ssl/certs/ca-certificates.crt
 export_lines /etc/firerunner/environment
 export_lines "$RUN/env"

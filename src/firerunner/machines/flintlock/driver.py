@@ -115,13 +115,9 @@ class FlintlockDriver:
     def refusal(
         self, resources: Resources, egress: tuple[Egress, ...], image: ImageFiles | None = None
     ) -> str | None:
-        """A size that Flintlock would not make or never boot, an egress that needs a detour, or an image that
-        is in no registry."""
-        return (
-            request.refused_size(resources)
-            or request.refused_egress(egress)
-            or (request.refused_image(image) if image is not None else None)
-        )
+        """A size that Flintlock would not make or never boot, or an image that is in no registry. Egress is
+        the business of the host's network."""
+        return request.refused_size(resources) or (request.refused_image(image) if image else None)
 
     async def prepare(self, image: ImageFiles) -> str:
         """How guests run. Raises `SpecRefused` for an image that the host could not pull."""

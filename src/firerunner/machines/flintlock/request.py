@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from firerunner.errors import SpecRefused
 from firerunner.machines.flintlock.proto import types_pb2
-from firerunner.machines.spec import MACHINE_ID, Destination, Egress, ImageFiles, MachineSpec, Resources
+from firerunner.machines.spec import MACHINE_ID, ImageFiles, MachineSpec, Resources
 
 PROVIDER = "firecracker"
 INTERFACE = "eth1"
@@ -60,14 +60,6 @@ def refused_size(resources: Resources) -> str | None:
     return None
 
 
-def refused_egress(egress: tuple[Egress, ...]) -> str | None:
-    """Why guests in a host's own network could not follow it; None if they can."""
-    for each in egress:
-        if isinstance(each, Destination) and each.connect_to:
-            return f"egress {each.host} has connect_to: make the name resolve in the guests' network instead"
-    return None
-
-
 def refused_image(image: ImageFiles) -> str | None:
     """Why hosts could not pull it; None if they can."""
     if image.published is None:
@@ -102,7 +94,7 @@ def guest_gate_url(place: Place, machine_id: str) -> str:
 
 def microvm_spec(spec: MachineSpec, place: Place, name: str) -> types_pb2.MicroVMSpec:
     """The request. Raises `SpecRefused` for what Flintlock could not do."""
-    reason = refused_size(spec.resources) or refused_egress(spec.egress)
+    reason = refused_size(spec.resources)
     if reason is not None:
         raise SpecRefused(f"{spec.machine_id}: {reason}", remedy="Change the pool")
     published = spec.image.published
