@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
+FLINTLOCK ?=
+export FLINTLOCK
 
 PROTO := firerunner/machines/flintlock/proto
 PROTO_OUT ?= src
@@ -17,10 +19,10 @@ PROTO_CHECK ?=
 APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl procps python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test unit lint bench docs reference proto lock clean system
+.PHONY: help demo test test-flintlock unit lint bench docs reference proto lock clean system
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
 
 demo: $(VENV)/.ready ## Run the whole thing here: a faithful GitLab, real microVMs, seven jobs (ARGS=--json)
 	@$(BIN)/firerunner demo $(ARGS)
@@ -31,6 +33,11 @@ test: $(VENV)/.ready ## Lint, then every test, with real microVMs (ARGS goes to 
 
 unit: $(VENV)/.ready ## Only the tests that boot no machine
 	$(BIN)/pytest -m "not vm" $(ARGS)
+
+test-flintlock: $(VENV)/.ready ## The contract suite and one job on a real host: FLINTLOCK=host:port, see docs/flintlock.md
+	@[ -n "$(FLINTLOCK)" ] || { echo "say which host: make test-flintlock FLINTLOCK=host:port; see docs/flintlock.md"; exit 2; }
+	$(BIN)/pytest -p no:cacheprovider --timeout 900 $(ARGS) \
+		tests/contract/test_drivers.py tests/e2e/test_real_flintlock.py -k "real_flintlock"
 
 lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
 	$(BIN)/ruff check .

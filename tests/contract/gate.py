@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ async def serving(script: str = "true", *, hold: bool = False, port: int = 0) ->
     gate = TestGate(script)
     if not hold:
         gate.go.set()
-    server = await asyncio.start_server(gate.serve, "127.0.0.1", port)
+    listens = "0.0.0.0" if os.environ.get("FLINTLOCK_HERE") else "127.0.0.1"
+    server = await asyncio.start_server(gate.serve, listens, port)
     gate.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield gate

@@ -61,7 +61,11 @@ def make_guest(directory: Path) -> ImageFiles:
     files.initramfs.write_bytes(base + archive([Entry.file("init", INIT.encode(), 0o755)]))
     with files.root.open("wb") as root:
         root.truncate(1 << 20)
-    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", "-O", "^has_journal", str(files.root)], check=True)
+    tree = directory / "tree"
+    tree.mkdir()
+    (tree / "of-a-test").touch()
+    command = ["/sbin/mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", str(tree), str(files.root)]
+    subprocess.run(command, check=True)
     return files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from firerunner.machines.spec import ImageFiles
 from tests.contract.flintlock_kit import FlintlockKit, flintlock
 from tests.contract.guest import make_guest
 from tests.contract.kits import QemuKit
+from tests.contract.real_flintlock import RealFlintlockKit, real_flintlock
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,11 @@ async def flintlock_kit(
         yield kit
         for driver in kit.drivers:
             await driver.aclose()
+
+
+@pytest.fixture
+async def real_flintlock_kit(
+    tmp_path: Path, test_guest: ImageFiles, anyio_backend: str
+) -> AsyncIterator[RealFlintlockKit]:
+    async with real_flintlock(test_guest, tmp_path / "images") as kit:
+        yield kit

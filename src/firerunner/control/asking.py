@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
 from firerunner.errors import BadAnswer, LedgerError, NotLeader, StaleWrite
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
-from firerunner.ledger import MachineState, NewJob
+from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
 from firerunner.settings import PoolSettings
+
+Written = TypeVar("Written")
 
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
@@ -29,39 +31,31 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
     """Ask GitLab for one job. Posts `AskEnded` in every case, so that the pool goes on."""
     outcome, retry_at, reason = AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, "the ask broke off"
     machine_id = action.machine_id or new_machine_id()
+    machine: MachineRecord | None = None
     try:
         pool = ctx.pools[action.pool]  # looked up once: settings may change meanwhile
         if action.machine_id is None:
-            ctx.post_machine(
-                await ctx.ledger.reserve(
-                    machine_id, action.pool, action.host, pool.resources, image_digest, gitlab=pool.gitlab
-                )
-            )
-        try:
-            await ctx.ledger.begin_ask(
-                machine_id,
-                host=action.host,
-                resources=pool.resources,
-                image_digest=image_digest,
+            fresh = await ctx.ledger.reserve(
+                *(machine_id, action.pool, action.host, pool.resources, image_digest),
                 gitlab=pool.gitlab,
+                asking=True,
             )
-        except StaleWrite as error:
-            # The id may not be used again: an earlier ask for it could not be marked as over, or it is
-            # known to another GitLab than the pool has now.
-            with suppress(StaleWrite):
-                await ctx.ledger.end_ask(machine_id, "never marked as over")
-            await fail_machine(ctx, machine_id, str(error), judged=MachineState.RESERVED)
-            raise
+            ctx.post_machine(fresh)
+        else:
+            await _begin_again(ctx, pool, machine_id, action.host, image_digest)
         try:
             outcome, retry_at, reason = await _ask(ctx, pool, machine_id, info)
         except Exception:
             # Not for a cancellation: then the ask may still be answered, and the mark has to stay.
             await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id, "broke off"))
             raise
-        await _until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id))
+        machine = await _until_written(ctx, machine_id, lambda: _end(ctx, machine_id))
     finally:
         ctx.counters.asks.labels(action.pool, outcome.value).inc()
-        await _post_machine(ctx, machine_id)
+        if machine is not None:
+            ctx.post_machine(machine)
+        else:
+            await _post_machine(ctx, machine_id)
         ctx.post(
             AskEnded(
                 pool=action.pool,
@@ -72,6 +66,31 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
                 at=ctx.clock(),
             )
         )
+
+
+async def _end(ctx: Context, machine_id: str) -> MachineRecord:
+    """The machine after its ask. One that brought a job is over already: it was taken in the same write."""
+    machine = await ctx.ledger.machine(machine_id)
+    if machine is None or machine.ask_started_at is not None:
+        return await ctx.ledger.end_ask(machine_id)
+    return machine
+
+
+async def _begin_again(
+    ctx: Context, pool: PoolSettings, machine_id: str, host: str, image_digest: str
+) -> None:
+    """Ask once more for an id that is there already."""
+    try:
+        await ctx.ledger.begin_ask(
+            machine_id, host=host, resources=pool.resources, image_digest=image_digest, gitlab=pool.gitlab
+        )
+    except StaleWrite as error:
+        # The id may not be used again: an earlier ask for it could not be marked as over, or it is
+        # known to another GitLab than the pool has now.
+        with suppress(StaleWrite):
+            await ctx.ledger.end_ask(machine_id, "never marked as over")
+        await fail_machine(ctx, machine_id, str(error), judged=MachineState.RESERVED)
+        raise
 
 
 async def _post_machine(ctx: Context, machine_id: str) -> None:
@@ -117,12 +136,11 @@ async def _ask(
             assert_never(answer)
 
 
-async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awaitable[object]]) -> None:
+async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awaitable[Written]]) -> Written:
     """Write what must not be lost, however long the database takes: until then it is only in memory."""
     while True:
         try:
-            await write()
-            return
+            return await write()
         except (NotLeader, StaleWrite):
             raise
         except LedgerError as error:
@@ -156,9 +174,7 @@ async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
         await _give_back(ctx, machine_id, raw, f"{type(error).__name__}: {error}")
         return
     ctx.log.info("job taken", job=new.job_id, name=new.name, project=new.project_path, machine=machine_id)
-    machine = await ctx.ledger.machine(machine_id)
-    if machine is not None and machine.state is MachineState.WAITING:
-        ctx.wake_gate(machine_id)
+    ctx.wake_gate(machine_id)
 
 
 async def _give_back(ctx: Context, machine_id: str, raw: bytes, why: str) -> None:

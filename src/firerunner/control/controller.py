@@ -7,6 +7,7 @@ be killed: what it left undone is seen by the next sweep, which starts it again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from hashlib import sha256
@@ -51,6 +52,8 @@ from firerunner.planning import (
 from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
+REST = 30
+"""A look through all machines takes at most one part in so many of the time."""
 NOT_DONE_PAUSE_S = 2.0
 RECORDS_S = 30.0
 """How long a finish waits for GitLab to delete the records of machines that are gone."""
@@ -339,6 +342,7 @@ class Controller:
     async def _tick(self) -> None:
         world_at = self._ctx.clock() + WORLD_EVERY_S
         while True:
+            began = time.monotonic()
             with self._ctx.outlived("a tick"):
                 await heed_operators(self._ctx)
                 if self._stop is not Stop.HAND_OVER:
@@ -354,7 +358,7 @@ class Controller:
                     self._events.put_nowait(None)
             self._sweep_now.clear()
             try:
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(max(TICK_S, REST * (time.monotonic() - began))):
                     await self._sweep_now.wait()
             except TimeoutError:
                 pass

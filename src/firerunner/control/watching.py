@@ -4,6 +4,7 @@ silent."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 
 from firerunner.control.asking import fail_machine
@@ -15,6 +16,8 @@ from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Sighting
 
 LOOK_EVERY_S = 1.0
+REST = 30
+"""Reading the ledger for it takes at most one part in so many of the time."""
 LONGEST_PAUSE_S = 30.0
 """A host that cannot be reached is tried less and less often, but at least this often."""
 PATIENCE_S = 120.0
@@ -37,10 +40,11 @@ class Watch:
         """Run for ever. One reading of the ledger serves all hosts."""
         try:
             while True:
+                began = time.monotonic()
                 with self._ctx.outlived("looking at hosts"):
                     await self._round()
                 try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
+                    async with asyncio.timeout(max(LOOK_EVERY_S, REST * (time.monotonic() - began))):
                         await self.now.wait()
                 except TimeoutError:
                     pass
@@ -80,7 +84,7 @@ class HostWatch:
         self._not_before = 0.0
 
     def is_due(self) -> bool:
-        """False while a host that cannot be reached is left alone."""
+        """False while a host that cannot be reached is left alone, or was seen lately."""
         return self._ctx.clock() >= self._not_before
 
     async def look(self, known: Known) -> None:
@@ -107,7 +111,10 @@ class HostWatch:
             pause_s = min(LOOK_EVERY_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)
             self._not_before = ctx.clock() + pause_s
             return None
-        self._failures, self._not_before, self._silent_since = 0, 0.0, None
+        self._failures, self._silent_since = 0, None
+        # A guest that has just ended is looked for at once where that can be seen.
+        every_s = ctx.drivers[host].look_every_s
+        self._not_before = ctx.clock() + every_s - LOOK_EVERY_S if every_s > LOOK_EVERY_S else 0.0
         if ctx.host_faults.pop(host, None) is not None:
             await look_at_host(ctx, host)
         return seen

@@ -127,6 +127,7 @@ class FakeDriver:
     created: list[str] = field(default_factory=list)
     destroyed: list[str] = field(default_factory=list)
     name: str = "fake"
+    look_every_s: float = 1.0
     _machines: dict[str, _Machine] = field(default_factory=dict)
     _http: httpx.AsyncClient | None = None
 

@@ -42,6 +42,10 @@ _STAGE_PREFIX: Final = ".build-"
 _LOCK_POLL_S: Final = 0.5
 
 
+Stamps = tuple[tuple[int, int, int, int] | None, ...]
+"""Inode, size and times of each file of an image; None for one that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image that was found and checked."""
@@ -56,6 +60,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._verified: dict[Path, dict[str, list[int]]] = {}
+        self._resolved: dict[str, tuple[Stamps, Image]] = {}
 
     # Reading
 
@@ -94,7 +99,17 @@ class Store:
         A file whose inode, size and time of change are those of an earlier check is not read again.
         Raises `ImageMissing`, or `DigestMismatch` naming the file.
         """
-        manifest = self.inspect(reference)
+        digest = self._find(reference)
+        directory = self._directory / digest
+        now = _stamps(directory)
+        known, image = self._resolved.get(digest, (None, None))
+        if image is not None and known == now:
+            return image
+        image = self._checked(self._manifest(digest))
+        self._resolved[digest] = _stamps(directory), image
+        return image
+
+    def _checked(self, manifest: Manifest) -> Image:
         directory = self._directory / manifest.digest
         verified = self._known_stamps(directory)
         stamps: dict[str, list[int]] = {}
@@ -202,6 +217,8 @@ class Store:
     # Parts
 
     def _find(self, reference: str) -> str:
+        if _DIGEST.fullmatch(reference) and (self._directory / reference).is_dir():
+            return reference
         names = self.names()
         if _NAME.fullmatch(reference) and reference in names:
             return names[reference]
@@ -297,6 +314,18 @@ class Store:
             yield
         finally:
             os.close(lock)
+
+
+def _stamps(directory: Path) -> Stamps:
+    found: list[tuple[int, int, int, int] | None] = []
+    for name in (*ImageFile, _MANIFEST, _PUBLISHED):
+        try:
+            status = os.stat(f"{directory}/{name}")  # noqa: PTH116  (this is done for each ask)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
 
 
 def file_facts(path: Path) -> FileFacts:

@@ -54,9 +54,11 @@ class Access:
     async def write(self, work: Work[T]) -> T:
         """One transaction, fenced if there is an epoch, durable when this returns."""
 
-        async def fenced(connection: AsyncConnection) -> T:
+        async def fenced(connection: AsyncConnection, passed: set[int]) -> T:
             tx = Transaction(connection, self.clock(), self.epoch)
-            await lease.fence(tx)
+            if tx.epoch is not None and tx.epoch not in passed:  # no leader can change within a transaction
+                await lease.fence(tx)
+                passed.add(tx.epoch)
             return await work(tx)
 
         return await self.writer.run(fenced)

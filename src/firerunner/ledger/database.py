@@ -12,9 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firerunner.errors import LedgerError
-
-BUSY_TIMEOUT_MS = 10_000
-"""How long a write waits for another *process* that writes; within one process writes queue up."""
+from firerunner.ledger.sqlite import LoopConnection
 
 WRITES = "firerunner_writes"
 """Execution option of the connection that writes: its transactions lock the database at their start."""
@@ -46,10 +44,16 @@ def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     `foreign_keys=False` is for migrations, which on SQLite copy and drop whole tables.
     """
     # Parameters are hidden in errors and logs: some of them are secrets, if encrypted ones.
-    engine = create_async_engine(url, hide_parameters=True)
-    if url.get_backend_name() == "sqlite":
-        _create_file(Path(str(url.database)))
-        _obey_sqlite_rules(engine, foreign_keys=foreign_keys)
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, hide_parameters=True)
+    path = str(url.database)
+
+    async def connect(*_args: object, **_options: object) -> LoopConnection:
+        return LoopConnection(path)
+
+    engine = create_async_engine(url, hide_parameters=True, async_creator=connect)
+    _create_file(Path(path))
+    _obey_sqlite_rules(engine, foreign_keys=foreign_keys)
     return engine
 
 
@@ -70,10 +74,7 @@ def _create_file(path: Path) -> None:
 def _obey_sqlite_rules(engine: AsyncEngine, *, foreign_keys: bool) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
-        # The driver must not begin transactions by itself: it does so too late and without a lock.
-        connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         # FULL: what a commit has said is on the disk. GitLab's answer depends on it.
         cursor.execute("PRAGMA synchronous = FULL")

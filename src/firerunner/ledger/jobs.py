@@ -20,6 +20,29 @@ _SELECT = sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload")).
     answers, answers.c.job_id == jobs.c.job_id
 )
 
+# Made once: to make a statement takes longer than to run it.
+_FIND = _SELECT.where(jobs.c.job_id == sa.bindparam("wanted"))
+_LOCK = _FIND.with_for_update(of=jobs)
+_OF_MACHINE = _SELECT.where(jobs.c.machine_id == sa.bindparam("machine"))
+_OF_NUMBER = _SELECT.where(
+    sa.or_(
+        sa.and_(jobs.c.gitlab == sa.bindparam("of"), jobs.c.gitlab_job_id == sa.bindparam("number")),
+        jobs.c.job_id == sa.bindparam("number"),
+    )
+).with_for_update(of=jobs)
+_CLAIM = (
+    sa.update(answers)
+    .where(
+        answers.c.seq
+        == sa.select(sa.func.min(answers.c.seq))
+        .where(answers.c.machine_id == sa.bindparam("machine"), answers.c.job_id.is_(None))
+        .scalar_subquery()
+    )
+    .values(job_id=sa.bindparam("job"))
+)
+_UPDATE = sa.update(jobs).where(jobs.c.job_id == sa.bindparam("wanted"))
+_INSERT = sa.insert(jobs)
+
 _ABLE = frozenset({MachineState.RESERVED, MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
 """The states in which a machine without a job can still get one."""
 
@@ -28,15 +51,12 @@ OWN_NUMBERS = 1 << 62
 
 
 async def find(tx: Transaction, job_id: int, *, lock: bool = False) -> JobRecord | None:
-    query = _SELECT.where(jobs.c.job_id == job_id)
-    if lock:
-        query = query.with_for_update(of=jobs)
-    row = (await tx.connection.execute(query)).one_or_none()
+    row = (await tx.connection.execute(_LOCK if lock else _FIND, {"wanted": job_id})).one_or_none()
     return None if row is None else _record(row)
 
 
 async def of_machine(tx: Transaction, machine_id: str) -> JobRecord | None:
-    row = (await tx.connection.execute(_SELECT.where(jobs.c.machine_id == machine_id))).one_or_none()
+    row = (await tx.connection.execute(_OF_MACHINE, {"machine": machine_id})).one_or_none()
     return None if row is None else _record(row)
 
 
@@ -55,10 +75,10 @@ async def select(tx: Transaction, states: Collection[JobState]) -> list[JobRecor
 
 async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: bytes) -> JobRecord:
     machine = await machines.get(tx, machine_id)
-    known = await _of_gitlab(tx, machine.gitlab, job.job_id)
+    known, is_number_free = await _known(tx, machine.gitlab, job.job_id)
     if known is not None:
         return await _taken_before(tx, machine, known)
-    job_id = await _free_number(tx, job.job_id)
+    job_id = job.job_id if is_number_free else await _own_number(tx)
     record = JobRecord(
         job_id=job_id,
         gitlab=machine.gitlab,
@@ -74,24 +94,26 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
         taken_at=tx.at,
     )
     await tx.connection.execute(
-        sa.insert(jobs).values(
-            job_id=job_id,
-            gitlab=machine.gitlab,
-            gitlab_job_id=job.job_id,
-            pool=machine.pool,
-            state=record.state,
-            state_since=tx.at,
-            name=job.name,
-            project_id=job.project_id,
-            project_path=job.project_path,
-            timeout_s=job.timeout_s,
-            taken_at=tx.at,
-            attempts=0,
-            trace_bytes=0,
-            reason="",
-            token=encrypted_token,
-        )
+        _INSERT,
+        {
+            "job_id": job_id,
+            "gitlab": machine.gitlab,
+            "gitlab_job_id": job.job_id,
+            "pool": machine.pool,
+            "state": record.state,
+            "state_since": tx.at,
+            "name": job.name,
+            "project_id": job.project_id,
+            "project_path": job.project_path,
+            "timeout_s": job.timeout_s,
+            "taken_at": tx.at,
+            "attempts": 0,
+            "trace_bytes": 0,
+            "reason": "",
+            "token": encrypted_token,
+        },
     )
+    await machines.ask_is_over(tx, machine_id)
     has_payload = await _claim_answer(tx, machine_id, job_id)
     await journal.write(
         tx,
@@ -112,16 +134,16 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
     return await _assign(tx, record, machine) if _is_free(machine) else record
 
 
-async def _of_gitlab(tx: Transaction, gitlab: str, gitlab_job_id: int) -> JobRecord | None:
-    query = _SELECT.where(jobs.c.gitlab == gitlab, jobs.c.gitlab_job_id == gitlab_job_id)
-    row = (await tx.connection.execute(query.with_for_update(of=jobs))).one_or_none()
-    return None if row is None else _record(row)
+async def _known(tx: Transaction, gitlab: str, number: int) -> tuple[JobRecord | None, bool]:
+    """That GitLab's job of this number, and whether the number is free: another GitLab's may have it."""
+    found = await tx.connection.execute(_OF_NUMBER, {"of": gitlab, "number": number})
+    records = [_record(row) for row in found]
+    same = (each for each in records if (each.gitlab, each.gitlab_job_id) == (gitlab, number))
+    return next(same, None), all(each.job_id != number for each in records)
 
 
-async def _free_number(tx: Transaction, wished: int) -> int:
-    """GitLab's id if no other GitLab's job has that number, else the next one that no GitLab uses."""
-    if await find(tx, wished) is None:
-        return wished
+async def _own_number(tx: Transaction) -> int:
+    """The next one that no GitLab uses."""
     highest = sa.select(sa.func.max(jobs.c.job_id))
     return max(int((await tx.connection.execute(highest)).scalar_one()) + 1, OWN_NUMBERS)
 
@@ -184,7 +206,8 @@ async def set_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:
 
 
 async def add_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:
-    await _update(tx, job_id, {"trace_bytes": jobs.c.trace_bytes + count})
+    added = sa.update(jobs).where(jobs.c.job_id == job_id).values(trace_bytes=jobs.c.trace_bytes + count)
+    await tx.connection.execute(added)
 
 
 async def _taken_before(tx: Transaction, machine: MachineRecord, known: JobRecord) -> JobRecord:
@@ -219,14 +242,8 @@ async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> Jo
 
 
 async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:
-    oldest = sa.select(sa.func.min(answers.c.seq)).where(
-        answers.c.machine_id == machine_id, answers.c.job_id.is_(None)
-    )
-    seq = (await tx.connection.execute(oldest)).scalar_one_or_none()
-    if seq is None:
-        return False
-    await tx.connection.execute(sa.update(answers).where(answers.c.seq == seq).values(job_id=job_id))
-    return True
+    claimed = await tx.connection.execute(_CLAIM, {"machine": machine_id, "job": job_id})
+    return claimed.rowcount > 0
 
 
 async def _journal_move(tx: Transaction, old: JobRecord, to: JobState, detail: Mapping[str, Any]) -> None:
@@ -242,7 +259,7 @@ async def _journal_move(tx: Transaction, old: JobRecord, to: JobState, detail: M
 
 
 async def _update(tx: Transaction, job_id: int, values: Mapping[str, Any]) -> None:
-    await tx.connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(**values))
+    await tx.connection.execute(_UPDATE, {"wanted": job_id, **values})
 
 
 def _record(row: Any) -> JobRecord:

@@ -15,6 +15,23 @@ from firerunner.ledger.transaction import Transaction
 INTENDED = "intended"
 DONE = "done"
 
+# Made once: to make a statement takes longer than to run it.
+_INSERT = sa.insert(journal)
+_INTEND = sa.insert(intents)
+_DONE = sa.delete(intents).where(intents.c.seq == sa.bindparam("wanted"))
+_SAME = ("subject_kind", "subject", "event")
+_NOTE_DONE = sa.insert(journal).from_select(
+    ["at", *_SAME, "from_state", "to_state", "detail", "epoch"],
+    sa.select(
+        sa.bindparam("now", type_=journal.c.at.type),
+        *(journal.c[name] for name in _SAME),
+        sa.literal(INTENDED),
+        sa.literal(DONE),
+        sa.bindparam("outcome", type_=journal.c.detail.type),
+        sa.bindparam("era", type_=journal.c.epoch.type),
+    ).where(journal.c.seq == sa.bindparam("wanted")),
+)
+
 
 async def write(
     tx: Transaction,
@@ -28,16 +45,17 @@ async def write(
 ) -> int:
     """Add one row and return its number. `detail` must be JSON, and never holds a secret."""
     result = await tx.connection.execute(
-        sa.insert(journal).values(
-            at=tx.at,
-            subject_kind=subject_kind,
-            subject=subject,
-            event=event,
-            from_state=from_state,
-            to_state=to_state,
-            detail=dict(detail or {}),
-            epoch=tx.epoch,
-        )
+        _INSERT,
+        {
+            "at": tx.at,
+            "subject_kind": subject_kind,
+            "subject": subject,
+            "event": event,
+            "from_state": from_state,
+            "to_state": to_state,
+            "detail": dict(detail or {}),
+            "epoch": tx.epoch,
+        },
     )
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  (an INSERT of one row always has one)
@@ -62,24 +80,16 @@ async def intend(
     tx: Transaction, subject_kind: str, subject: str, action: str, detail: Mapping[str, Any]
 ) -> int:
     seq = await write(tx, subject_kind, subject, action, to_state=INTENDED, detail=detail)
-    await tx.connection.execute(sa.insert(intents).values(seq=seq))
+    await tx.connection.execute(_INTEND, {"seq": seq})
     return seq
 
 
 async def done(tx: Transaction, seq: int, outcome: Mapping[str, Any]) -> None:
-    removed = await tx.connection.execute(sa.delete(intents).where(intents.c.seq == seq))
+    removed = await tx.connection.execute(_DONE, {"wanted": seq})
     if removed.rowcount == 0:
         raise StaleWrite(f"the journal has no unfinished side effect number {seq}")
-    row = (await tx.connection.execute(sa.select(journal).where(journal.c.seq == seq))).one()
-    await write(
-        tx,
-        row.subject_kind,
-        row.subject,
-        row.event,
-        from_state=INTENDED,
-        to_state=DONE,
-        detail={"intent": seq, **outcome},
-    )
+    told = {"intent": seq, **outcome}
+    await tx.connection.execute(_NOTE_DONE, {"wanted": seq, "now": tx.at, "outcome": told, "era": tx.epoch})
 
 
 async def unfinished(tx: Transaction) -> list[JournalEntry]:

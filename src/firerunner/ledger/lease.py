@@ -10,6 +10,8 @@ from firerunner.ledger.schema import leases
 from firerunner.ledger.transaction import Transaction
 
 LEADER = "leader"
+# Locked for reading: a new leader must wait until this transaction is over.
+_EPOCH = sa.select(leases.c.epoch).where(leases.c.name == LEADER).with_for_update(read=True)
 
 
 async def lead(tx: Transaction, holder: str, ttl_s: float, *, force: bool) -> int:
@@ -53,9 +55,7 @@ async def fence(tx: Transaction) -> None:
     """Let a write pass only if no newer leader has been. Observers have no epoch and pass."""
     if tx.epoch is None:
         return
-    # Locked for reading: a new leader must wait until this transaction is over.
-    query = sa.select(leases.c.epoch).where(leases.c.name == LEADER).with_for_update(read=True)
-    epoch = (await tx.connection.execute(query)).scalar_one_or_none()
+    epoch = (await tx.connection.execute(_EPOCH)).scalar_one_or_none()
     if epoch != tx.epoch:
         raise NotLeader(
             f"this controller led in epoch {tx.epoch}, but now it is epoch {epoch}",

@@ -79,8 +79,10 @@ class Ledger:
         image_digest: str,
         *,
         gitlab: str = DEFAULT_GITLAB,
+        asking: bool = False,
     ) -> MachineRecord:
-        """A new machine in `reserved`, holding room on `host`."""
+        """A new machine in `reserved`, holding room on `host`; `asking`: its ask is about to leave, as after
+        `begin_ask`."""
         return await self._write(
             lambda tx: machines.reserve(
                 tx,
@@ -90,6 +92,7 @@ class Ledger:
                 resources=resources,
                 image_digest=image_digest,
                 gitlab=gitlab,
+                asking=asking,
             )
         )
 
@@ -190,7 +193,7 @@ class Ledger:
     # Jobs
 
     async def take(self, machine_id: str, job: NewJob) -> JobRecord:
-        """Write a job down and give it to its machine; the kept answer becomes its payload.
+        """Write a job down and give it to its machine, whose ask is over; the answer becomes its payload.
 
         The job stays `taken`, without a machine, if the machine cannot take it any more. A second call
         with the same machine changes nothing; with another one it raises `StaleWrite`.

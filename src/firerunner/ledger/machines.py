@@ -18,12 +18,16 @@ from firerunner.machines.spec import Resources
 
 _SELECT = sa.select(machines, jobs.c.job_id).outerjoin(jobs, jobs.c.machine_id == machines.c.machine_id)
 
+# Made once: to make a statement takes longer than to run it.
+_FIND = _SELECT.where(machines.c.machine_id == sa.bindparam("wanted"))
+_LOCK = _FIND.with_for_update(of=machines)
+_INSERT = sa.insert(machines)
+_UPDATE = sa.update(machines).where(machines.c.machine_id == sa.bindparam("wanted"))
+
 
 async def find(tx: Transaction, machine_id: str, *, lock: bool = False) -> MachineRecord | None:
-    query = _SELECT.where(machines.c.machine_id == machine_id)
-    if lock:
-        query = query.with_for_update(of=machines)
-    row = (await tx.connection.execute(query)).one_or_none()
+    found = await tx.connection.execute(_LOCK if lock else _FIND, {"wanted": machine_id})
+    row = found.one_or_none()
     return None if row is None else _record(row)
 
 
@@ -56,6 +60,7 @@ async def reserve(
     resources: Resources,
     image_digest: str,
     gitlab: str,
+    asking: bool,
 ) -> MachineRecord:
     record = MachineRecord(
         machine_id=machine_id,
@@ -67,27 +72,31 @@ async def reserve(
         image_digest=image_digest,
         created_at=tx.at,
         gitlab=gitlab,
+        ask_started_at=tx.at if asking else None,
+        manager_known=asking,
     )
     if await find(tx, machine_id) is not None:
         raise StaleWrite(f"the machine id {machine_id} is in use", remedy="make another one")
     await tx.connection.execute(
-        sa.insert(machines).values(
-            machine_id=machine_id,
-            pool=pool,
-            host=host,
-            state=record.state,
-            state_since=tx.at,
-            vcpu=resources.vcpu,
-            memory_mib=resources.memory_mib,
-            disk_mib=resources.disk_mib,
-            image_digest=image_digest,
-            created_at=tx.at,
-            boots=0,
-            room_held=True,
-            manager_known=False,
-            reason="",
-            gitlab=gitlab,
-        )
+        _INSERT,
+        {
+            "machine_id": machine_id,
+            "pool": pool,
+            "host": host,
+            "state": record.state,
+            "state_since": tx.at,
+            "vcpu": resources.vcpu,
+            "memory_mib": resources.memory_mib,
+            "disk_mib": resources.disk_mib,
+            "image_digest": image_digest,
+            "created_at": tx.at,
+            "boots": 0,
+            "room_held": True,
+            "manager_known": record.manager_known,
+            "ask_started_at": record.ask_started_at,
+            "reason": "",
+            "gitlab": gitlab,
+        },
     )
     await journal.write(
         tx,
@@ -95,7 +104,7 @@ async def reserve(
         machine_id,
         "reserved",
         to_state=MachineState.RESERVED,
-        detail={"pool": pool, "host": host, "image": image_digest},
+        detail={"pool": pool, "host": host, "image": image_digest} | ({"asking": True} if asking else {}),
     )
     return record
 
@@ -227,6 +236,10 @@ async def hold_room(tx: Transaction, machine_id: str) -> None:
     await _update(tx, machine_id, {"room_held": True})
 
 
+async def ask_is_over(tx: Transaction, machine_id: str) -> None:
+    await _update(tx, machine_id, {"ask_started_at": None})
+
+
 async def manager_removed(tx: Transaction, machine_id: str) -> None:
     await get(tx, machine_id)
     await _update(tx, machine_id, {"manager_known": False})
@@ -234,9 +247,7 @@ async def manager_removed(tx: Transaction, machine_id: str) -> None:
 
 
 async def _update(tx: Transaction, machine_id: str, values: Mapping[str, Any]) -> None:
-    await tx.connection.execute(
-        sa.update(machines).where(machines.c.machine_id == machine_id).values(**values)
-    )
+    await tx.connection.execute(_UPDATE, {"wanted": machine_id, **values})
 
 
 async def _has_answer(tx: Transaction, machine_id: str) -> bool:

@@ -26,9 +26,13 @@ MAX_BATCH = 64
 """Writes per commit: bounds how long the first of them waits."""
 
 
+Work = Callable[[AsyncConnection, set[int]], Awaitable[T]]
+"""Gets the transaction's connection, and the epochs that have passed the fence in it."""
+
+
 @dataclass(slots=True, eq=False)
 class _Write:
-    work: Callable[[AsyncConnection], Awaitable[Any]]
+    work: Work[Any]
     future: asyncio.Future[Any]
 
 
@@ -41,10 +45,10 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction and return its result once that is committed.
 
-        `work` touches nothing but its connection: it may be run a second time if a batch fails.
+        `work` touches nothing but what it is given: it may be run a second time if a batch fails.
         Raises what `work` raises, then nothing of it is written; `LedgerError` if the database fails.
         """
         if self._closed:
@@ -79,7 +83,7 @@ class Writer:
     async def _alone(self, write: _Write) -> None:
         try:
             async with self._engine.begin() as connection:
-                result = await write.work(connection)
+                result = await write.work(connection, set())
         except Exception as error:
             _settle(write, error=translate(error))
         else:
@@ -90,7 +94,8 @@ class Writer:
         try:
             async with self._engine.connect() as connection:
                 try:
-                    results = [await write.work(connection) for write in batch]
+                    fenced: set[int] = set()
+                    results = [await write.work(connection, fenced) for write in batch]
                 except Exception:  # each one finds out for itself, alone
                     return False
                 await connection.commit()

@@ -16,6 +16,8 @@ class Driver(Protocol):
     """
 
     name: str
+    look_every_s: float
+    """How often `list` may show something new: as quick as an end is seen, and what asking costs."""
 
     async def create(self, spec: MachineSpec) -> None:
         """Start the machine and return once its VMM runs.

@@ -134,17 +134,19 @@ async def _booting(world: World) -> list[MachineRecord]:
 async def test_no_job_runs_longer_than_the_pool_says(world: World) -> None:
     async def hang(guest: Guest) -> None:
         await start(guest)
-        await asyncio.Event().wait()
+        while True:
+            await guest.say(".")
+            await asyncio.sleep(QUIET_S / 10)
 
     world.driver.life = hang
-    await restarted(world, max_job_time=600)
+    await restarted(world, max_job_time=200)
     _, job = await world.pipeline()
     started = await world.until(lambda: _started(world))
-    world.ahead_s += 590
+    world.ahead_s += 190
     await asyncio.sleep(QUIET_S)
     early = job.status
 
-    world.ahead_s += 300
+    world.ahead_s += 100
 
     await world.ended(job)
     assert early == "running"

@@ -40,6 +40,7 @@ class FlintlockDriver:
     """
 
     name = "flintlock"
+    look_every_s = 3.0
 
     def __init__(
         self, client: FlintlockClient, place: Place, capacity: Resources, *, patience: Patience | None = None

@@ -48,6 +48,7 @@ class QemuDriver:
     """Implements `machines.driver.Driver`. Two drivers with different `state_dir` do not see each other."""
 
     name = "qemu"
+    look_every_s = 1.0
 
     def __init__(
         self,

@@ -1,0 +1,63 @@
+"""SQLite on the loop's thread: who waits for another process's write lets the loop go on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from firerunner.errors import LedgerError
+from firerunner.ledger import Keyring, Ledger
+from firerunner.ledger.sqlite import LoopConnection
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_write_waits_for_another_process_and_the_loop_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.create_task(ledger.note("host", "a", "noted"))
+
+    for _ in range(50):
+        await asyncio.sleep(0.005)  # a loop that waits for the lock itself would not come back here
+    assert not writing.done()
+    other.execute("COMMIT")
+    await writing
+
+    assert [entry.event for entry in await ledger.journal(subject="a")] == ["noted"]
+    other.close()
+    await ledger.aclose()
+
+
+async def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    assert await ledger.machines() == []
+
+    other.execute("ROLLBACK")
+    other.close()
+    await ledger.aclose()
+
+
+async def test_a_closed_connection_says_so(tmp_path: Path) -> None:
+    connection = LoopConnection(str(tmp_path / "file"))
+    await connection.close()
+    await connection.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        connection.cursor()
+
+
+async def test_a_file_that_is_no_database_is_a_ledger_error(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"this is not a database" * 100)
+
+    with pytest.raises(LedgerError, match="the ledger's database failed"):
+        await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
