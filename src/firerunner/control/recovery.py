@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+
 from firerunner.control.asking import fail_machine, take_answer
 from firerunner.control.context import Context
 from firerunner.errors import MachineError
 from firerunner.ledger import SIZED, MachineRecord, MachineState
+
+LOOK_S = 10.0
 
 
 async def recover(ctx: Context) -> None:
@@ -18,8 +23,9 @@ async def recover(ctx: Context) -> None:
         await take_answer(ctx, machine_id, raw)
     for machine in await ctx.ledger.interrupted_asks():
         await _interrupted_ask(ctx, machine)
-    alive = await _alive(ctx)
-    for machine in await ctx.ledger.machines():
+    machines = await ctx.ledger.machines()
+    alive = await _alive(ctx, {m.host for m in machines if m.state is MachineState.CREATING})
+    for machine in machines:
         if machine.host not in ctx.drivers:
             ctx.log.error(
                 "a machine's host is no longer configured; it is left alone until it is again",
@@ -52,11 +58,18 @@ async def _interrupted_ask(ctx: Context, machine: MachineRecord) -> None:
     await fail_machine(ctx, machine.machine_id, "the controller ended during its ask")
 
 
-async def _alive(ctx: Context) -> set[str]:
-    alive: set[str] = set()
-    for host, driver in ctx.drivers.items():
-        try:
-            alive |= {sighting.machine_id for sighting in await driver.list() if sighting.alive}
-        except MachineError as error:
-            ctx.log.warning("cannot look at a host now", host=host, error=str(error))
-    return alive
+async def _alive(ctx: Context, hosts: Collection[str]) -> set[str]:
+    """What lives on these hosts; one that does not answer holds the start up for `LOOK_S` at most."""
+    looks = [_look(ctx, host) for host in hosts if host in ctx.drivers]
+    return set().union(*await asyncio.gather(*looks))
+
+
+async def _look(ctx: Context, host: str) -> set[str]:
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return {seen.machine_id for seen in await ctx.drivers[host].list() if seen.alive}
+    except (MachineError, TimeoutError) as error:
+        ctx.log.warning(
+            "cannot look at a host now", host=host, error=str(error) or f"no answer in {LOOK_S} s"
+        )
+        return set()
