@@ -71,7 +71,8 @@ def _with_files_here(said: Any, folder: Path) -> Any:
     made = {}
     for key, value in said.items():
         made[key] = _with_files_here(value, folder)
-        if key.endswith("_file") and isinstance(value, str) and key != "key_file":
+        ledgers_own = key == "key_file" and "cert_file" not in said
+        if key.endswith("_file") and isinstance(value, str) and not ledgers_own:
             file = folder / Path(value).name
             file.write_text("whsec_" + "A" * 43 + "=" if "signing" in key else "glrt-secret")
             made[key] = str(file)
