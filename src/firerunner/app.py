@@ -290,7 +290,7 @@ async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> byt
     if host is not None and host.driver == "flintlock":
         raise FireRunnerError(
             f"the console of {machine_id} is on host {host.name}: Flintlock gives it to nobody",
-            remedy=f"There, in flintlockd's --state-dir: vm/{host.namespace}/{machine_id}-*/*/firecracker.stdout",
+            remedy=f"In its --state-dir: vm/{host.namespace}/{machine_id}-*/*/firecracker.stdout",
         )
     driver = QemuDriver(settings.state_dir)
     try:
