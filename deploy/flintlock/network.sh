@@ -33,7 +33,7 @@ die() { # WHAT REMEDY
 }
 
 up() {
-    check_egress
+    check_conf
     ip link show "$BRIDGE" > /dev/null 2>&1 || ip link add "$BRIDGE" type bridge stp_state 0 mcast_snooping 0
     ip addr replace "$ADDRESS" dev "$BRIDGE"
     set_bridge disable_ipv6 1 ipv6
@@ -58,10 +58,17 @@ set_bridge() { # KEY VALUE [FAMILY]
     [ ! -e "/proc/sys/net/${3:-ipv4}/conf/$BRIDGE/$1" ] || sysctl -q -w "net.${3:-ipv4}.conf.${BRIDGE//./\/}.$1=$2"
 }
 
-check_egress() {
-    local item
+check_conf() {
+    local item four='([0-9]{1,3}\.){3}[0-9]{1,3}'
+    [[ $ADDRESS =~ ^$four/[0-9]{1,2}$ ]] ||
+        die "ADDRESS is $ADDRESS" "Write it with the length of the network's prefix: 10.61.0.1/16"
+    [[ $DHCP_RANGE =~ ^$four,$four$ ]] || die "DHCP_RANGE is $DHCP_RANGE" "Write its first and last address: A,B"
+    ip link show "$UPLINK" > /dev/null 2>&1 || die "there is no device $UPLINK" "UPLINK is one of: ip -brief link"
+    for item in $DNS; do
+        [[ $item =~ ^$four$ ]] || die "DNS has $item" "Write IPv4 addresses, with spaces between"
+    done
     for item in $EGRESS; do
-        [[ $item =~ ^(internet|([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?)(:[0-9]{1,5})?$ ]] ||
+        [[ $item =~ ^(internet|$four(/[0-9]{1,2})?)(:[0-9]{1,5})?$ ]] ||
             die "EGRESS has $item" "Write ADDRESS:PORT, NETWORK/BITS[:PORT] or internet[:PORT], IPv4"
         [[ $item =~ [/:]|^internet ]] ||
             die "EGRESS has $item without a port" "Write $item:443, or $item/32 for all ports"

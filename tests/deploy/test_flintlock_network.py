@@ -130,15 +130,21 @@ def test_check_says_what_is_missing_and_down_leaves_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("egress", "said"),
+    ("changes", "said"),
     [
-        ("gitlab.example.com:443", "Write ADDRESS:PORT"),
-        ("192.0.2.1", "without a port"),
-        ("192.0.2.1:443;reboot", "Write ADDRESS:PORT"),
+        ({"EGRESS": "gitlab.example.com:443"}, "Write ADDRESS:PORT"),
+        ({"EGRESS": "192.0.2.1"}, "without a port"),
+        ({"EGRESS": "192.0.2.1:443;reboot"}, "Write ADDRESS:PORT"),
+        ({"ADDRESS": "10.61.0.1"}, "with the length of the network's prefix"),
+        ({"DHCP_RANGE": "10.61.1.0-10.61.1.9"}, "first and last address"),
+        ({"UPLINK": "eth7"}, "there is no device eth7"),
+        ({"DNS": "dns.example.com"}, "Write IPv4 addresses"),
     ],
 )
-def test_an_egress_that_nft_would_not_take_is_named(tmp_path: Path, egress: str, said: str) -> None:
-    with world(tmp_path, EGRESS=egress) as made:
+def test_what_would_make_no_network_is_named_and_nothing_is_changed(
+    tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    with world(tmp_path, **changes) as made:
         refused = made.network("up", check=False)
 
         assert refused.returncode == 1

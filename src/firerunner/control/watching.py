@@ -99,13 +99,14 @@ class HostWatch:
     async def _sightings(self) -> Sequence[Sighting] | None:
         """None if the host cannot be looked at."""
         ctx, host = self._ctx, self._host
+        began = ctx.clock()
         try:
             seen = await ctx.drivers[host].list()
         except MachineError as error:
             first = host not in ctx.host_faults
             ctx.host_faults[host] = str(error)
             if first:
-                self._silent_since = ctx.clock()
+                self._silent_since = began  # one that hangs has been silent all the while
                 await look_at_host(ctx, host)
             self._failures += 1
             pause_s = min(LOOK_EVERY_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)

@@ -137,7 +137,7 @@ async def fleet(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         hosts, vmms, drivers = {}, {}, {}
         for name in ("kvm-1", "kvm-2", "kvm-3"):
             vmms[name] = GuestVmm(http)
-            hosts[name] = await stack.enter_async_context(FakeFlintlock(vmm=vmms[name]))
+            hosts[name] = await stack.enter_async_context(FakeFlintlock(vmm=vmms[name], pace=1.0))
             client = FlintlockClient(Endpoint(hosts[name].address, None), timeout_s=2.0)
             place = Place("firerunner", f"http://{world.gate_address}")
             drivers[name] = FlintlockDriver(client, place, ROOM, patience=Patience(poll_s=0.05))
@@ -234,3 +234,15 @@ def stranger(name: str) -> types_pb2.MicroVMSpec:
         b"machine_id=none\ngate_url=http://127.0.0.1:9/m/none\ncredential=x\n"
     ).decode()
     return made
+
+
+async def test_a_controller_that_is_killed_twice_in_a_burst_adopts_what_runs(fleet: Fleet) -> None:
+    jobs = await fleet.jobs(JOBS)
+    for name in ("kvm-1", "kvm-2"):
+        await fleet.until_busy(name)
+        await fleet.world.crash()
+        await fleet.world.start()
+
+    await fleet.check_all_ran_once(jobs)
+    starts = [count for vmm in fleet.vmms.values() for count in vmm.starts.values()]
+    assert max(starts) == 1

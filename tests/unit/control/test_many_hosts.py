@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from firerunner.control import sightings
+from firerunner.errors import HostUnreachable
 from firerunner.fakes.gitlab.model import Job
 from firerunner.fakes.machines import FakeDriver, Guest, good_life, start
 from firerunner.ledger import HostUse, MachineRecord, MachineState
-from firerunner.machines.spec import Resources
+from firerunner.machines.spec import Resources, Sighting
 
 from .conftest import World
 
@@ -267,3 +269,33 @@ async def test_a_machine_that_its_host_starts_again_runs_nothing_and_its_job_is_
     ended = await world.ended(job)
     assert (ended.status, ended.failure_reason) == ("failed", "runner_system_failure")
     assert job.handed_out == 1
+
+
+async def test_a_host_that_hangs_is_silent_from_the_moment_it_was_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = await with_hosts(world, "other")
+    world.driver.life = never_boots
+    _, job = await world.pipeline()
+    machine = await machine_on(world, "local", MachineState.BOOTING)
+
+    look = FakeDriver.list
+
+    async def hangs(driver: FakeDriver) -> Sequence[Sighting]:
+        if driver is not world.driver:
+            return await look(driver)
+        world.ahead_s += sightings.LOST_S + 1
+        raise HostUnreachable("no answer in time")
+
+    monkeypatch.setattr(FakeDriver, "list", hangs)
+    monkeypatch.setattr(sightings, "LOST_BUSY_S", 1e9)
+
+    async def given_up() -> bool:
+        found = await world.ledger.machine(machine.machine_id)
+        return found is not None and found.state in {MachineState.FAILED, MachineState.RETIRING}
+
+    await world.until(given_up)
+    assert (await world.ended(job)).status == "success"
+    assert len(more["other"].created) == 1
+    monkeypatch.undo()
+    await close(more)
