@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -17,6 +18,7 @@ from firerunner.images import RunnerKind, missing_tools
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.qemu import QemuDriver
 from firerunner.settings import GitLabSettings, HostSettings, Settings
+from firerunner.settings.egress import plain
 
 SHOWN = 3
 
@@ -61,6 +63,7 @@ async def examine_hosts(settings: Settings, only: str | None = None) -> list[Fin
                 findings += await examine_computer(name, driver)
             else:
                 findings += await examine_flintlock(name, driver) + await _gate(settings, host)
+                findings.append(_egress(settings, host))
     return findings
 
 
@@ -88,6 +91,21 @@ async def examine_flintlock(name: str, driver: FlintlockDriver) -> list[Finding]
             )
         )
     return findings
+
+
+def _egress(settings: Settings, host: HostSettings) -> Finding:
+    """What its network has to let guests through to; nobody but the host follows a pool's egress there."""
+    gate = urlsplit(host.gate_url)
+    wanted = {f"{gate.hostname}:{gate.port or (443 if gate.scheme == 'https' else 80)}": None}
+    for pool in settings.pools:
+        if host in settings.hosts_of(pool):
+            wanted |= dict.fromkeys(map(plain, pool.outside(settings.gitlab_of(pool).destination)))
+    return Finding(
+        Level.OK,
+        f"host {host.name}",
+        f"its network has to let guests through to {', '.join(wanted)}",
+        "EGRESS in its host.conf, by addresses; it counts for all pools on this host",
+    )
 
 
 async def _gate(settings: Settings, host: HostSettings) -> list[Finding]:

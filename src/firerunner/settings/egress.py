@@ -72,10 +72,8 @@ def _network(text: str) -> str:
     return str(network)
 
 
-def _shown(item: Egress | str) -> str | dict[str, Any]:
-    """As an operator would write it."""
-    if isinstance(item, str):
-        return item
+def plain(item: Egress) -> str:
+    """In one word, as guests see it."""
     port = "" if item.port is None else f":{item.port}"
     if isinstance(item, Internet):
         return f"{INTERNET}{port}"
@@ -83,8 +81,15 @@ def _shown(item: Egress | str) -> str | dict[str, Any]:
         return f"*.{item.parent}{port}"
     if isinstance(item, Network):
         return f"{item.cidr}{port}"
-    if item.connect_to is None and ":" not in item.host:
-        return f"{item.host}{port}"
+    return f"{item.host}{port}"
+
+
+def _shown(item: Egress | str) -> str | dict[str, Any]:
+    """As an operator would write it."""
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, Destination) or (item.connect_to is None and ":" not in item.host):
+        return plain(item)
     return {"host": item.host, "port": item.port, "connect_to": item.connect_to}
 
 

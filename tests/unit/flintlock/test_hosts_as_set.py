@@ -198,8 +198,11 @@ async def test_a_size_that_would_never_boot_is_said_at_config_check(
 
 
 async def test_doctor_looks_at_a_host_and_says_what_is_wrong(tmp_path: Path) -> None:
+    wide = {"egress": ["a.test:443", "10.2.0.0/16", "internet:80"]}
     async with FakeFlintlock() as fake:
-        settings = configured(tmp_path, HOST | {"address": fake.address, "gate_url": "http://127.0.0.1:9"})
+        settings = configured(
+            tmp_path, HOST | {"address": fake.address, "gate_url": "http://127.0.0.1:9"}, pool=wide
+        )
         async with driver(settings) as made:
             await made.create(machine())
         stranger = next(iter(fake.records.values())).spec
@@ -209,6 +212,8 @@ async def test_doctor_looks_at_a_host_and_says_what_is_wrong(tmp_path: Path) -> 
         gone = await examine_hosts(settings, "kvm-1")
 
     levels = {finding.what: finding.level for finding in there}
+    through = "its network has to let guests through to 127.0.0.1:9, a.test:443, 10.2.0.0/16, internet:80"
+    assert through in levels
     assert any("Flintlock answers; 8 vCPU" in what for what in levels)
     assert any("1 microVMs in our namespace are not ours: somebody-elses" in what for what in levels)
     assert any("the gate is not reached at http://127.0.0.1:9" in what for what in levels)
