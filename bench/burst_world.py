@@ -25,7 +25,7 @@ PULL_S = 0.3
 
 
 async def main(jobs: int, pools: int, hosts: int) -> None:
-    """Serve until killed."""
+    """Serve until standard input ends."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firerunner-bench-")))
         gitlab = await stack.enter_async_context(FakeGitLab(folder / "gitlab"))

@@ -16,18 +16,18 @@ LIFETIME_SLACK_S = 900.0
 async def launch(ctx: Context, machine_id: str) -> None:
     """Create the machine that is reserved under this id. Never raises for what a host does."""
     async with ctx.locks[machine_id]:
-        machine = await ctx.ledger.machine(machine_id)
-        if machine is None or machine.state is not MachineState.RESERVED:
-            return
-        pool = ctx.pools[machine.pool]
         credential, credential_hash = new_credential()
-        machine = await ctx.ledger.move_machine(
-            machine_id,
-            MachineState.CREATING,
-            expect=MachineState.RESERVED,
-            credential_hash=credential_hash,
-            room_held=True,
-        )
+        try:
+            machine = await ctx.ledger.move_machine(
+                machine_id,
+                MachineState.CREATING,
+                expect=MachineState.RESERVED,
+                credential_hash=credential_hash,
+                room_held=True,
+            )
+        except StaleWrite:
+            return  # it is under way already, or not wanted any more
+        pool = ctx.pools[machine.pool]
         ctx.post_machine(machine)
         seq = await ctx.ledger.intend("create", machine_id, {"host": machine.host})
         try:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 MAX_BATCH = 64
 """Writes per commit: bounds how long the first of them waits."""
 
+GATHER_S = 0.003
+"""How long more of them are waited for where writes have come together before."""
+
 
 Work = Callable[[AsyncConnection, set[int]], Awaitable[T]]
 """Gets the transaction's connection, and the epochs that have passed the fence in it."""
@@ -44,6 +47,7 @@ class Writer:
         self._queue: deque[_Write] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._crowded = False
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction and return its result once that is committed.
@@ -68,8 +72,11 @@ class Writer:
     async def _drain(self) -> None:
         try:
             while self._queue:
+                if self._crowded and len(self._queue) < MAX_BATCH:
+                    await asyncio.sleep(GATHER_S)
                 batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
                 batch = [write for write in batch if not write.future.done()]  # cancelled before it began
+                self._crowded = len(batch) > 1
                 if len(batch) > 1 and await self._together(batch):
                     continue
                 for write in batch:
