@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,7 +12,7 @@ from firerunner.errors import FireRunnerError, TokenRefused
 from firerunner.findings import Finding, Level
 from firerunner.gate import GATE_SAYS
 from firerunner.gitlab import RunnersClient, new_http
-from firerunner.hosting import HostDriver, driver_of
+from firerunner.hosting import opened
 from firerunner.images import RunnerKind, missing_tools
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.qemu import QemuDriver
@@ -57,7 +56,7 @@ async def examine_hosts(settings: Settings, only: str | None = None) -> list[Fin
     for host in settings.hosts:
         if only not in {None, host.name}:
             continue
-        async with _driver(settings, host) as driver:
+        async with opened(settings, host) as driver:
             name = f"host {host.name}"
             if isinstance(driver, QemuDriver):
                 findings += await examine_computer(name, driver)
@@ -126,15 +125,6 @@ async def _gate(settings: Settings, host: HostSettings) -> list[Finding]:
     return [Finding(Level.OK, name, f"the gate answers at {url}")]
 
 
-@asynccontextmanager
-async def _driver(settings: Settings, host: HostSettings) -> AsyncIterator[HostDriver]:
-    driver = driver_of(settings, host)
-    try:
-        yield driver
-    finally:
-        await driver.aclose()
-
-
 async def examine_settings(settings: Settings) -> list[Finding]:
     """Are images there, is KVM real, does GitLab take the runner tokens?"""
     findings = await never_made(settings)
@@ -150,7 +140,7 @@ async def examine_settings(settings: Settings) -> list[Finding]:
             Finding(level, f"pool {pool.name}", f"image with {runner.kind} gitlab-runner {runner.version}")
         )
         for host in settings.hosts_of(pool):
-            async with _driver(settings, host) as driver:
+            async with opened(settings, host) as driver:
                 if isinstance(driver, QemuDriver):
                     accelerator = await driver.accelerator(image.files)
                     if accelerator is not None:
@@ -169,7 +159,7 @@ async def never_made(settings: Settings) -> list[Finding]:
         egress = pool.outside(settings.gitlab_of(pool).destination)
         refusals: dict[str, str | None] = {}
         for host in settings.hosts_of(pool):
-            async with _driver(settings, host) as driver:
+            async with opened(settings, host) as driver:
                 refusals[host.name] = driver.refusal(pool.resources, egress)
         if refusals and None not in refusals.values():
             host_name, why = next(iter(refusals.items()))

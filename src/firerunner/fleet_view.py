@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from firerunner.app import existing_ledger
 from firerunner.errors import FireRunnerError
-from firerunner.hosting import driver_of
+from firerunner.hosting import opened
 from firerunner.ledger import HostOrder, HostUse, MachineRecord
 from firerunner.machines.spec import Resources
 from firerunner.settings import HostSettings, Settings
@@ -53,12 +53,9 @@ async def _look(
     use, why = (order.use, order.reason) if order else (HostUse.NORMAL, "")
     room, state = None, str(use)
     try:
-        driver = driver_of(settings, host)
-        try:
+        async with opened(settings, host) as driver:
             room = await driver.capacity()
             problems = await driver.check()
-        finally:
-            await driver.aclose()
         if problems:
             state, why = UNREACHABLE, problems[0].what
     except FireRunnerError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from firerunner.errors import SettingsError
 from firerunner.machines.flintlock.channel import Endpoint, Tls
 from firerunner.machines.flintlock.client import FlintlockClient
@@ -16,6 +19,16 @@ HostDriver = QemuDriver | FlintlockDriver
 def driver_of(settings: Settings, host: HostSettings) -> HostDriver:
     """What makes machines on this host. The caller closes it. Raises SettingsError for unusable files."""
     return _flintlock(settings, host) if host.driver == "flintlock" else _qemu(settings, host)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, host: HostSettings) -> AsyncIterator[HostDriver]:
+    """The driver of a host for a moment. Raises SettingsError for unusable files."""
+    driver = driver_of(settings, host)
+    try:
+        yield driver
+    finally:
+        await driver.aclose()
 
 
 def _qemu(settings: Settings, host: HostSettings) -> QemuDriver:

@@ -6,7 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,8 +61,7 @@ class FlintlockKit:
         return Place(NAMESPACE, f"http://{OUTSIDE}:{port}", None)
 
     def driver(self) -> FlintlockDriver:
-        client = FlintlockClient(Endpoint(self.fake.address, None))
-        self.drivers.append(Following(client, self.place("127.0.0.1:9"), ROOM, kit=self))
+        self.drivers.append(Following(Endpoint(self.fake.address, None), self.place))
         return self.drivers[-1]
 
     def spec(self, machine_id: str, gate: str = "127.0.0.1:9") -> MachineSpec:
@@ -93,12 +92,12 @@ class FlintlockKit:
 class Following(FlintlockDriver):
     """Has the gate of each machine's specification, since each test has its own."""
 
-    def __init__(self, client: FlintlockClient, place: Place, room: Resources, *, kit: FlintlockKit) -> None:
-        super().__init__(client, place, room)
-        self._kit = kit
+    def __init__(self, endpoint: Endpoint, place_of: Callable[[str], Place]) -> None:
+        super().__init__(FlintlockClient(endpoint), place_of("127.0.0.1:9"), ROOM)
+        self._place_of = place_of
 
     async def create(self, spec: MachineSpec) -> None:
-        self._place = self._kit.place(spec.gate)
+        self._place = self._place_of(spec.gate)
         await super().create(spec)
 
 

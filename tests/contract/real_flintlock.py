@@ -25,11 +25,10 @@ from firerunner.images.exchange import Way, push
 from firerunner.images.manifest import ImageFile
 from firerunner.images.store import file_facts
 from firerunner.machines.flintlock.channel import Endpoint, Tls
-from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.flintlock.request import Place
 from firerunner.machines.spec import ImageFiles, MachineSpec, Resources
-from tests.contract.flintlock_kit import CREATE_AND_DIE, ROOM
+from tests.contract.flintlock_kit import CREATE_AND_DIE, ROOM, Following
 
 NAMESPACE = "firerunner-test"
 NEEDED = ("FLINTLOCK", "FLINTLOCK_HERE", "FLINTLOCK_REGISTRY")
@@ -81,8 +80,7 @@ class RealFlintlockKit:
     drivers: list[FlintlockDriver] = field(default_factory=list)
 
     def driver(self) -> FlintlockDriver:
-        client = FlintlockClient(self.given.endpoint)
-        self.drivers.append(Following(client, self._place("127.0.0.1:9"), ROOM, kit=self))
+        self.drivers.append(Following(self.given.endpoint, self._place))
         return self.drivers[-1]
 
     def _place(self, gate: str) -> Place:
@@ -120,20 +118,6 @@ class RealFlintlockKit:
         said = pickle.dumps((self.given.endpoint, NAMESPACE))
         done = subprocess.run([sys.executable, "-c", code], input=said, stdout=subprocess.PIPE, check=True)
         return sorted(done.stdout.decode().split())
-
-
-class Following(FlintlockDriver):
-    """Has the gate of each machine's specification, since each test has its own."""
-
-    def __init__(
-        self, client: FlintlockClient, place: Place, room: Resources, *, kit: RealFlintlockKit
-    ) -> None:
-        super().__init__(client, place, room)
-        self._kit = kit
-
-    async def create(self, spec: MachineSpec) -> None:
-        self._place = self._kit._place(spec.gate)
-        await super().create(spec)
 
 
 async def pushed(given: Given, guest: ImageFiles, directory: Path) -> ImageFiles:

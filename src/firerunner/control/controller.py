@@ -20,6 +20,7 @@ from firerunner.control.hosts import heed_operators, look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
+from firerunner.control.pacing import rest
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
@@ -52,8 +53,6 @@ from firerunner.planning import (
 from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
-REST = 30
-"""A look through all machines takes at most one part in so many of the time."""
 NOT_DONE_PAUSE_S = 2.0
 RECORDS_S = 30.0
 """How long a finish waits for GitLab to delete the records of machines that are gone."""
@@ -357,11 +356,7 @@ class Controller:
                 if self._stop is not None and await self._is_stopped():
                     self._events.put_nowait(None)
             self._sweep_now.clear()
-            try:
-                async with asyncio.timeout(max(TICK_S, REST * (time.monotonic() - began))):
-                    await self._sweep_now.wait()
-            except TimeoutError:
-                pass
+            await rest(self._sweep_now, TICK_S, began)
 
     async def _is_stopped(self) -> bool:
         if self._stop is Stop.HAND_OVER:

@@ -40,11 +40,11 @@ def overdue(
     *,
     boot_s: float,
     job_s: float,
-    heard_at: float | None = None,
+    spoke_at: float | None = None,
 ) -> Overdue | None:
     """The verdict on one machine, or None if it is in time.
 
-    `boot_s` is the pool's boot timeout, `job_s` how long the job may run; both in seconds. `heard_at`: when
+    `boot_s` is the pool's boot timeout, `job_s` how long the job may run; both in seconds. `spoke_at`: when
     its runner last spoke, or could first have been heard (Unix seconds); None if nobody listens.
     """
     since = now - machine.state_since
@@ -56,7 +56,7 @@ def overdue(
         case MachineState.WAITING if job is not None:
             return _waiting(job, now - max(machine.state_since, job.state_since))
         case MachineState.BUSY:
-            return _busy(machine, job, now, job_s, heard_at)
+            return _busy(machine, job, now, job_s, spoke_at)
     return None
 
 
@@ -69,7 +69,7 @@ def _waiting(job: JobRecord, since: float) -> Overdue | None:
 
 
 def _busy(
-    machine: MachineRecord, job: JobRecord | None, now: float, job_s: float, heard_at: float | None
+    machine: MachineRecord, job: JobRecord | None, now: float, job_s: float, spoke_at: float | None
 ) -> Overdue | None:
     if job is None:
         return Overdue(Verdict.RETIRE, "busy without a job")
@@ -83,7 +83,7 @@ def _busy(
             return Overdue(
                 Verdict.FAIL, f"the job ran longer than {job_s:.0f} s and its runner did not end it"
             )
-        if heard_at is not None and now - max(heard_at, machine.state_since) > SILENT_S:
+        if spoke_at is not None and now - max(spoke_at, machine.state_since) > SILENT_S:
             return Overdue(Verdict.FAIL, f"its runner has said nothing for {SILENT_S:.0f} s")
         return None
     allowed = AFTER_CANCEL_S if job.gitlab_status in {"canceled", None} else AFTER_FINAL_S

@@ -12,7 +12,6 @@ EXPECTED = frozenset({MachineState.BOOTING, MachineState.WAITING, MachineState.B
 BRAKE_COUNT = 5
 BRAKE_SHARE = 0.3
 
-
 UNDELIVERED = frozenset({MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
 LOST_S = 15.0
 """A daemon that is restarted is back sooner."""
@@ -58,12 +57,12 @@ def compare(seen: Sequence[Sighting], known: Collection[MachineRecord], may_brak
 
 
 def lost(
-    known: Collection[MachineRecord], heard: Mapping[str, float], silent_since: float, now: float
+    known: Collection[MachineRecord], spoke: Mapping[str, float], silent_since: float, now: float
 ) -> dict[str, MachineState]:
     """The machines of a host that cannot be reached since then which are to be given up, and their states.
 
     The job of one that has not got it yet gets another machine soon; one with a job may run on without its
-    host's daemon, and is given up only when its runner is silent too. `heard`: when each one's runner last
+    host's daemon, and is given up only when its runner is silent too. `spoke`: when each one's runner last
     spoke (Unix seconds).
     """
     gone = {}
@@ -71,7 +70,7 @@ def lost(
         if machine.state in UNDELIVERED:
             since, patience_s = max(silent_since, machine.state_since), LOST_S
         elif machine.state is MachineState.BUSY:
-            last_word = max(machine.state_since, heard.get(machine.machine_id, 0.0))
+            last_word = max(machine.state_since, spoke.get(machine.machine_id, 0.0))
             since, patience_s = max(silent_since, last_word), LOST_BUSY_S
         else:
             continue

@@ -92,7 +92,7 @@ class Sweep:
             self._ctx.clock(),
             boot_s=pool.boot_timeout if pool else DEFAULT_BOOT_S,
             job_s=self._ctx.job_deadline_s(job) if job else 0.0,
-            heard_at=max(self._ctx.spoke_at(machine.machine_id), self._listens_since),
+            spoke_at=max(self._ctx.spoke_at(machine.machine_id), self._listens_since),
         )
         if verdict is None:
             return

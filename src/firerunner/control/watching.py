@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
 from firerunner.control.hosts import look_at_host
+from firerunner.control.pacing import rest
 from firerunner.control.sightings import Findings, compare, lost
 from firerunner.errors import MachineError
 from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Sighting
 
 LOOK_EVERY_S = 1.0
-REST = 30
-"""Reading the ledger for it takes at most one part in so many of the time."""
 LONGEST_PAUSE_S = 30.0
 """A host that cannot be reached is tried less and less often, but at least this often."""
 PATIENCE_S = 120.0
@@ -43,12 +42,7 @@ class Watch:
                 began = time.monotonic()
                 with self._ctx.outlived("looking at hosts"):
                     await self._round()
-                try:
-                    async with asyncio.timeout(max(LOOK_EVERY_S, REST * (time.monotonic() - began))):
-                        await self.now.wait()
-                except TimeoutError:
-                    pass
-                self.now.clear()
+                await rest(self.now, LOOK_EVERY_S, began)
         finally:
             for task in self._looking.values():
                 task.cancel()
@@ -125,8 +119,8 @@ class HostWatch:
         ctx = self._ctx
         if self._silent_since is None:
             return
-        heard = {machine.machine_id: ctx.spoke_at(machine.machine_id) for machine in known}
-        for machine_id, state in lost(known, heard, self._silent_since, ctx.clock()).items():
+        spoke = {machine.machine_id: ctx.spoke_at(machine.machine_id) for machine in known}
+        for machine_id, state in lost(known, spoke, self._silent_since, ctx.clock()).items():
             reason = f"host {self._host} cannot be reached"
             with ctx.outlived(f"giving up {machine_id}"):
                 await fail_machine(ctx, machine_id, reason, judged=state)

@@ -115,10 +115,10 @@ def test_a_runner_that_is_silent_for_long_is_given_up() -> None:
         job(JobState.RUNNING),
         {"boot_s": BOOT_S, "job_s": JOB_S},
     )
-    heard_at = 1500.0
+    spoke_at = 1500.0
 
-    in_time = overdue(busy, running, heard_at + SILENT_S, heard_at=heard_at, **limits)
-    late = overdue(busy, running, heard_at + SILENT_S + 1, heard_at=heard_at, **limits)
+    in_time = overdue(busy, running, spoke_at + SILENT_S, spoke_at=spoke_at, **limits)
+    late = overdue(busy, running, spoke_at + SILENT_S + 1, spoke_at=spoke_at, **limits)
 
     assert in_time is None
     assert late is not None
