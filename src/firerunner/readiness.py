@@ -40,3 +40,12 @@ async def _database(ledger: Ledger) -> str:
     except TimeoutError:
         return f"it has not answered for {DATABASE_PATIENCE_S:.0f} s"
     return ""
+
+
+async def standing_by(leader: str, ledger: Ledger) -> Readiness:
+    """For a controller that does not lead: gate and webhook work if the database does."""
+    reasons = {"controller": f"stands by; {leader or 'nobody'} leads"}
+    database = await _database(ledger)
+    if database:
+        reasons["database"] = database
+    return Readiness(ready=not database, reasons=reasons, pools={})

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from firerunner.app import run_service
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath
 from firerunner.listening import allow_many_connections
+from firerunner.service import run_service
 from firerunner.settings import load_settings
 from firerunner.telemetry import configure_logs
 

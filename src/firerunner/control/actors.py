@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from firerunner.errors import NotLeader
+
 RETRY_S = 5.0
 
 
 class Actors:
     """The actors under way."""
 
-    def __init__(self, clock: Callable[[], float], log: Any) -> None:
+    def __init__(self, clock: Callable[[], float], log: Any, lost: Callable[[NotLeader], None]) -> None:
+        """`lost` is told when an actor finds that another leads."""
         self._clock = clock
         self._log = log
+        self._lost = lost
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}
 
@@ -34,6 +38,8 @@ class Actors:
         done = False
         try:
             done = await start() is not False
+        except NotLeader as error:
+            self._lost(error)
         except Exception as error:
             # One actor's fault must not stop the others; the next sweep starts it again.
             self._log.error("actor failed", actor=key, error=str(error), exc_info=error)
@@ -43,6 +49,11 @@ class Actors:
                 self._not_before.pop(key, None)
             else:
                 self._not_before[key] = self._clock() + RETRY_S
+
+    def release(self, kind: str) -> list[asyncio.Task[None]]:
+        """Let those of this kind go on by themselves: the tasks, which are nobody's now."""
+        keys = [key for key in self._acting if key.startswith(f"{kind}-")]
+        return [self._acting.pop(key) for key in keys]
 
     async def cancel(self) -> None:
         """End all of them where they are."""

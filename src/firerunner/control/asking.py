@@ -108,6 +108,7 @@ async def _ask(
 ) -> tuple[AskOutcome, float, str]:
     name, gitlab = pool.name, pool.gitlab
     asks = ctx.gitlab(gitlab).asks
+    await ctx.assure()
     answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
     if isinstance(answer, Trouble):
@@ -117,6 +118,7 @@ async def _ask(
     match answer:
         case AskedJob(raw=raw):
             ctx.last_update.pop(name, None)
+            ctx.reading.add(machine_id)
             await _until_written(ctx, machine_id, lambda: ctx.ledger.keep_answer(machine_id, raw))
             await take_answer(ctx, machine_id, raw)
             return AskOutcome.JOB, now, ""
@@ -153,6 +155,22 @@ async def take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
 
     Raises NotLeader only: whatever else is wrong with an answer is dealt with here, and noted.
     """
+    ctx.reading.add(machine_id)
+    try:
+        await _take_answer(ctx, machine_id, raw)
+    finally:
+        ctx.reading.discard(machine_id)
+
+
+async def read_answers(ctx: Context) -> None:
+    """Take what was kept and not read: by one that died, or that led no more when GitLab answered."""
+    for machine_id, raw in await ctx.ledger.unread_answers():
+        if machine_id not in ctx.reading:
+            ctx.log.warning("an answer of GitLab was kept but not yet read", machine=machine_id)
+            await take_answer(ctx, machine_id, raw)
+
+
+async def _take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
     try:
         job = parse_answer(raw)
         new = NewJob(

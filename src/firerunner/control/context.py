@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,10 @@ DEFAULT_JOB_S = 86_400.0
 """For jobs whose pool is no longer configured."""
 
 Clock = Callable[[], float]
+
+
+async def _surely() -> None:
+    """There is nobody else."""
 
 
 @dataclass(slots=True)
@@ -51,6 +55,10 @@ class Context:
     """When the machine's runner last spoke to the gate about its job (Unix seconds); 0 if never."""
     heard_at: Callable[[str], float] = field(default=lambda machine_id: 0.0)
     """When GitLab last answered it (Unix seconds); 0 if never."""
+    assure: Callable[[], Awaitable[None]] = field(default=_surely)
+    """Called before anything is done outside. Raises NotLeader if another leads."""
+    reading: set[str] = field(default_factory=set)
+    """Machines whose kept answer is being read."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
     host_faults: dict[str, str] = field(default_factory=dict)

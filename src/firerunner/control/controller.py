@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from enum import StrEnum
 from hashlib import sha256
 
@@ -25,7 +25,7 @@ from firerunner.control.recovery import recover
 from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
 from firerunner.control.watching import Watch
-from firerunner.errors import FireRunnerError, ImageError
+from firerunner.errors import FireRunnerError, ImageError, NotLeader
 from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped, JobFinal, JobGone
 from firerunner.images import Image, Manifest
 from firerunner.intake import Hook
@@ -78,7 +78,7 @@ class Controller:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._fleet = Fleet()
         self._sweep_now = asyncio.Event()
-        self._actors = Actors(ctx.clock, ctx.log)
+        self._actors = Actors(ctx.clock, ctx.log, self.lose)
         self._sweep = Sweep(ctx, self._actors)
         self._watch = Watch(ctx, self._sweep.retire)
         self._images: dict[str, Image] = {}
@@ -87,6 +87,8 @@ class Controller:
         self._stop_at = 0.0
         self._started = False
         self._started_actions = 0
+        self._lost: BaseException | None = None
+        self._asks_left: list[asyncio.Task[None]] = []
 
     # --- what others tell us -------------------------------------------------------------
 
@@ -118,6 +120,15 @@ class Controller:
         self._stop, self._stop_at = how, self._ctx.clock()
         self._tell_pools()
         self._sweep_now.set()
+
+    def lose(self, error: BaseException) -> None:
+        """Another leads: end now, and touch nothing more. `run` raises the error."""
+        self._lost = self._lost or error
+        self._events.put_nowait(None)
+
+    def asks_left(self) -> list[asyncio.Task[None]]:
+        """Asks that were in flight when another began to lead: they are not cut off, GitLab may answer."""
+        return self._asks_left
 
     def reasons(self) -> dict[str, str]:
         """Each pool that does not ask now, and why."""
@@ -151,8 +162,8 @@ class Controller:
 
     # --- the loop ------------------------------------------------------------------------
 
-    async def run(self, on_started: Callable[[], None]) -> None:
-        """Recover, call `on_started`, then decide until a stop is done."""
+    async def run(self) -> None:
+        """Recover, then decide until a stop is done. Raises NotLeader if another leads."""
         await recover(self._ctx)
         await self._know_the_world()
         observers = [
@@ -164,11 +175,13 @@ class Controller:
         for observer in observers:
             observer.add_done_callback(self._observer_ended)
         self._started = True
-        on_started()
         try:
             while (event := await self._events.get()) is not None:
                 for action in plan(self._fleet, event):
                     self._start(action)
+            if self._lost is not None:
+                self._asks_left = self._actors.release("ask")
+                raise self._lost
             for observer in observers:
                 if observer.done() and not observer.cancelled():
                     observer.result()
@@ -181,6 +194,8 @@ class Controller:
     def _observer_ended(self, observer: asyncio.Task[None]) -> None:
         """An observer only ends by a fault; `run` then raises it, and the next start recovers."""
         if not observer.cancelled():
+            if isinstance(error := observer.exception(), NotLeader):
+                self.lose(error)
             self._events.put_nowait(None)
 
     async def _know_the_world(self) -> None:

@@ -6,7 +6,7 @@ from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
 from firerunner.control.hosts import pause_host
 from firerunner.control.ids import new_credential
-from firerunner.errors import FireRunnerError, ImageError, MachineError, StaleWrite
+from firerunner.errors import FireRunnerError, ImageError, MachineError, NotLeader, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
 
@@ -32,6 +32,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
         seq = await ctx.ledger.intend("create", machine_id, {"host": machine.host})
         try:
             image = ctx.resolve_image(machine.image_digest)
+            await ctx.assure()
             await ctx.drivers[machine.host].create(
                 MachineSpec(
                     machine_id=machine_id,
@@ -43,6 +44,8 @@ async def launch(ctx: Context, machine_id: str) -> None:
                     max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
                 )
             )
+        except NotLeader:
+            raise
         except FireRunnerError as error:
             await ctx.ledger.done(seq, f"failed: {error.message}")
             ctx.counters.launches.labels(machine.pool, "failed").inc()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 
-from firerunner.control.asking import fail_machine, take_answer
+from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
-from firerunner.errors import MachineError
+from firerunner.errors import MachineError, StaleWrite
 from firerunner.ledger import SIZED, MachineRecord, MachineState
 
 LOOK_S = 10.0
@@ -18,9 +19,7 @@ async def recover(ctx: Context) -> None:
     for entry in await ctx.ledger.unfinished():
         if entry.subject_kind != SIZED:  # sizing settles its own: it can look for what is left
             await ctx.ledger.done(entry.seq, "unknown: the controller ended in between")
-    for machine_id, raw in await ctx.ledger.unread_answers():
-        ctx.log.warning("an answer of GitLab was kept but not yet read", machine=machine_id)
-        await take_answer(ctx, machine_id, raw)
+    await read_answers(ctx)
     for machine in await ctx.ledger.interrupted_asks():
         await _interrupted_ask(ctx, machine)
     machines = await ctx.ledger.machines()
@@ -34,11 +33,17 @@ async def recover(ctx: Context) -> None:
             )
         elif machine.state is MachineState.CREATING:
             if machine.machine_id in alive:
-                await ctx.ledger.move_machine(
-                    machine.machine_id, MachineState.BOOTING, reason="adopted", vmm_started_at=ctx.clock()
-                )
+                with suppress(StaleWrite):  # its guest has spoken meanwhile
+                    await ctx.ledger.move_machine(
+                        machine.machine_id,
+                        MachineState.BOOTING,
+                        reason="adopted",
+                        expect=MachineState.CREATING,
+                        vmm_started_at=ctx.clock(),
+                    )
             else:
-                await fail_machine(ctx, machine.machine_id, "the controller ended while making it")
+                why = "the controller ended while making it"
+                await fail_machine(ctx, machine.machine_id, why, judged=MachineState.CREATING)
 
 
 async def _interrupted_ask(ctx: Context, machine: MachineRecord) -> None:

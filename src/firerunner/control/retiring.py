@@ -28,6 +28,7 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
             ctx.post_machine(machine)
         if machine.room_held or machine.vmm_started_at is not None:
             seq = await ctx.ledger.intend("destroy", machine_id, {"host": machine.host})
+            await ctx.assure()
             try:
                 await ctx.drivers[machine.host].destroy(machine_id)
             except MachineError as error:

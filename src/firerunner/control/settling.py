@@ -58,6 +58,7 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
     if token is None:
         await ctx.ledger.move_job(job.job_id, JobState.RETURNED, reason=f"{why}; its token is lost")
         return True
+    await ctx.assure()
     text = f"\nERROR: Job failed (system failure): FireRunner: {why} (machine {job.machine_id})\n"
     try:
         calls = ctx.gitlab(job.gitlab).jobs

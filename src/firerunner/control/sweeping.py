@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firerunner.control.actors import Actors
-from firerunner.control.asking import fail_machine
+from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
 from firerunner.control.deadlines import DELIVERY_S, Verdict, overdue
 from firerunner.control.retiring import retire
@@ -36,6 +36,7 @@ class Sweep:
         `finishing`: machines without a job are retired as well.
         """
         ctx = self._ctx
+        await read_answers(ctx)
         machines = {m.machine_id: m for m in await ctx.ledger.machines() if m.host in ctx.drivers}
         jobs = {job.job_id: job for job in await ctx.ledger.jobs()}
         for job in jobs.values():

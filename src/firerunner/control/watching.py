@@ -176,5 +176,6 @@ class HostWatch:
             self._ctx.log.error("leaked machine found", host=self._host, machine=machine_id)
             await self._ctx.ledger.note("machine", machine_id, "leak_found", {"host": self._host})
             with self._ctx.outlived(f"removing the leaked {machine_id}"):
+                await self._ctx.assure()
                 await self._ctx.drivers[self._host].destroy(machine_id)
         self._suspects = findings.leaked

@@ -71,6 +71,10 @@ class Gate:
         """When GitLab last answered it about its job (Unix seconds); 0 if not since our start."""
         return self._ties.heard_at(machine_id)
 
+    def spoken(self) -> dict[str, tuple[float, float]]:
+        """Machine id → how long ago, in seconds, its runner spoke and GitLab answered it; only lately."""
+        return self._ties.spoken()
+
     def held_asks(self) -> int:
         """How many asks wait for their job now."""
         return self._delivery.bell.held()

@@ -24,6 +24,8 @@ from firerunner.ledger.states import JobState
 DEPENDENCIES: Final = "dependencies"
 """Journal event that outlives the payload: job ids and hashes of the tokens for their artifacts."""
 
+LATELY_S: Final = 120.0
+
 _OVER: Final = frozenset({JobState.ENDED, JobState.RETURNED})
 _SPEAKING: Final = frozenset({JobState.DELIVERED, JobState.RUNNING})
 
@@ -72,6 +74,12 @@ class Ties:
         """When GitLab last answered the machine's runner; 0 if not since our start."""
         tie = self._ties.get(machine_id)
         return tie.heard_at if tie else 0.0
+
+    def spoken(self) -> dict[str, tuple[float, float]]:
+        """How long ago, in seconds, each machine's runner spoke and was answered, if that was lately."""
+        now = self._desk.clock()
+        ages = {name: (now - tie.spoke_at, now - tie.heard_at) for name, tie in self._ties.items()}
+        return {name: age for name, age in ages.items() if age[0] < LATELY_S}
 
     def doubt(self, machine_id: str) -> None:
         """The next job call of this machine is checked against the ledger."""

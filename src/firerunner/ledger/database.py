@@ -17,6 +17,23 @@ from firerunner.ledger.sqlite import LoopConnection
 WRITES = "firerunner_writes"
 """Execution option of the connection that writes: its transactions lock the database at their start."""
 
+_POSTGRESQL: dict[str, Any] = {
+    "timeout": 10.0,
+    "command_timeout": 20.0,
+    "server_settings": {
+        "application_name": "firerunner",
+        # A controller that stands still in the middle of a write must not hold the lease's row: its
+        # connection is closed, and another may lead.
+        "idle_in_transaction_session_timeout": "4s",
+        "statement_timeout": "20s",
+        "lock_timeout": "10s",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    },
+}
+"""asyncpg's arguments: seconds for a connection and for a statement; PostgreSQL's settings of a session."""
+
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -45,7 +62,9 @@ def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     """
     # Parameters are hidden in errors and logs: some of them are secrets, if encrypted ones.
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, hide_parameters=True)
+        return create_async_engine(
+            url, hide_parameters=True, pool_size=10, max_overflow=20, connect_args=_POSTGRESQL
+        )
     path = str(url.database)
 
     async def connect(*_args: object, **_options: object) -> LoopConnection:

@@ -1,4 +1,8 @@
-"""Who leads: one row, whose epoch grows with every change of leader."""
+"""Who leads: one row, whose epoch grows with every change of leader.
+
+No clock decides. The leader beats; who has watched a lease without a beat for long enough may take it, and
+names the beat that it saw last, so that a leader that has beaten since keeps it.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +10,49 @@ import sqlalchemy as sa
 
 from firerunner.errors import NotLeader
 from firerunner.ledger import journal
+from firerunner.ledger.records import Lease
 from firerunner.ledger.schema import leases
 from firerunner.ledger.transaction import Transaction
 
 LEADER = "leader"
+_ROW = sa.select(leases).where(leases.c.name == LEADER)
+_LOCKED = _ROW.with_for_update()
 # Locked for reading: a new leader must wait until this transaction is over.
 _EPOCH = sa.select(leases.c.epoch).where(leases.c.name == LEADER).with_for_update(read=True)
+_UPDATE = sa.update(leases).where(leases.c.name == LEADER)
 
 
-async def lead(tx: Transaction, holder: str, ttl_s: float, *, force: bool) -> int:
-    row = (
-        await tx.connection.execute(sa.select(leases).where(leases.c.name == LEADER).with_for_update())
-    ).one_or_none()
-    expires_at = tx.at + ttl_s
+async def read(tx: Transaction) -> Lease | None:
+    row = (await tx.connection.execute(_ROW)).one_or_none()
+    return None if row is None else Lease(row.holder, row.epoch, row.beats)
+
+
+async def lead(tx: Transaction, holder: str, *, silent: Lease | None, force: bool) -> int:
+    row = (await tx.connection.execute(_LOCKED)).one_or_none()
     if row is None:
-        await tx.connection.execute(
-            sa.insert(leases).values(name=LEADER, holder=holder, epoch=1, expires_at=expires_at)
-        )
+        await tx.connection.execute(sa.insert(leases).values(name=LEADER, holder=holder, epoch=1, beats=0))
         await journal.write(tx, "lease", LEADER, "taken", detail={"holder": holder, "epoch": 1})
         return 1
-    if row.holder == holder and not force:
-        await _update(tx, expires_at=expires_at)
-        return int(row.epoch)
-    if row.holder and row.expires_at > tx.at and not force:
+    now = Lease(row.holder, row.epoch, row.beats)
+    if now.holder == holder and not force:
+        await tx.connection.execute(_UPDATE.values(beats=now.beats + 1))
+        return now.epoch
+    if now.holder and now != silent and not force:
         raise NotLeader(
-            f"{row.holder} leads (epoch {row.epoch}) for {row.expires_at - tx.at:.1f} s more",
-            remedy="wait until it resigns or its lease runs out",
+            f"{now.holder} leads (epoch {now.epoch})",
+            remedy="wait until it resigns or its heart stops beating",
         )
-    epoch = int(row.epoch) + 1
-    await _update(tx, expires_at=expires_at, holder=holder, epoch=epoch)
+    epoch = now.epoch + 1
+    await tx.connection.execute(_UPDATE.values(holder=holder, epoch=epoch, beats=0))
     await journal.write(
-        tx, "lease", LEADER, "taken", detail={"holder": holder, "epoch": epoch, "from": row.holder}
+        tx, "lease", LEADER, "taken", detail={"holder": holder, "epoch": epoch, "from": now.holder}
     )
     return epoch
 
 
 async def resign(tx: Transaction, holder: str) -> None:
     resigned = await tx.connection.execute(
-        sa.update(leases)
-        .where(leases.c.name == LEADER, leases.c.holder == holder)
-        .values(holder="", expires_at=tx.at)
+        _UPDATE.where(leases.c.holder == holder).values(holder="", beats=leases.c.beats + 1)
     )
     if resigned.rowcount:
         await journal.write(tx, "lease", LEADER, "resigned", detail={"holder": holder})
@@ -61,7 +68,3 @@ async def fence(tx: Transaction) -> None:
             f"this controller led in epoch {tx.epoch}, but now it is epoch {epoch}",
             remedy="it has to stop acting and stand for leader again",
         )
-
-
-async def _update(tx: Transaction, **values: object) -> None:
-    await tx.connection.execute(sa.update(leases).where(leases.c.name == LEADER).values(**values))

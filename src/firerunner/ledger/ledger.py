@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Unpack
 
-from firerunner.ledger import host_orders, jobs, journal, lease, machines, pruning, secrets, sized
+from firerunner.ledger import host_orders, jobs, journal, lease, machines, pruning, secrets, signals, sized
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import (
@@ -16,6 +16,7 @@ from firerunner.ledger.records import (
     HostUse,
     JobRecord,
     JournalEntry,
+    Lease,
     MachineFacts,
     MachineRecord,
     NewJob,
@@ -58,6 +59,11 @@ class Ledger:
     async def aclose(self) -> None:
         """Finish the writes that have been asked for and close the database, for all handles."""
         await self._access.aclose()
+
+    @property
+    def clock(self) -> Clock:
+        """By which it writes; a `SteadyClock` goes by a PostgreSQL server's time."""
+        return self._access.clock
 
     def acting_as(self, epoch: int) -> Ledger:
         """A handle on the same database whose writes are fenced by `epoch`."""
@@ -177,9 +183,17 @@ class Ledger:
         return await self._read(machines.asking)
 
     async def keep_answer(self, machine_id: str, raw: bytes) -> None:
-        """Write GitLab's answer down, encrypted, before anything looks at it."""
+        """Write GitLab's answer down, encrypted, before anything looks at it. The same one twice is one.
+
+        Not fenced: it decides nothing, and what GitLab has handed out is lost if it is not kept, whoever
+        leads meanwhile.
+        """
         encrypted = self._keys.encrypt(raw)
-        await self._write(lambda tx: secrets.keep_answer(tx, machine_id, encrypted))
+        same = partial(self._holds, raw)
+        await self._access.unfenced().write(lambda tx: secrets.keep_answer(tx, machine_id, encrypted, same))
+
+    def _holds(self, raw: bytes, kept: bytes) -> bool:
+        return self._keys.decrypt(kept) == raw
 
     async def unread_answers(self) -> list[tuple[str, bytes]]:
         """Machine id and answer, oldest first, of those that no job row has been made of."""
@@ -376,17 +390,33 @@ class Ledger:
 
     # Leadership and upkeep
 
-    async def lead(self, holder: str, ttl_s: float, *, force: bool = False) -> int:
-        """Become leader or stay it, for `ttl_s` from now; the epoch. Raises `NotLeader` if another is.
+    async def lease(self) -> Lease | None:
+        """Who leads now; None before the first leader."""
+        return await self._access.timed(self._read, lease.read)
 
-        `holder` names one run of one process. `force` takes over at once: only for who knows from
-        elsewhere that the holder is dead.
+    async def lead(self, holder: str, *, silent: Lease | None = None, force: bool = False) -> int:
+        """Become leader, or stay it with one more beat; the epoch. Raises `NotLeader` if another is.
+
+        `holder` names one run of one process. `silent`: a lease whose heart has stood still for so long that
+        it may be taken. `force` takes over whatever it says: only for who knows that the holder is dead.
         """
-        return await self._write(lambda tx: lease.lead(tx, holder, ttl_s, force=force))
+        return await self._access.timed(
+            self._write, lambda tx: lease.lead(tx, holder, silent=silent, force=force)
+        )
 
     async def resign(self, holder: str) -> None:
         """Let another lead at once. Does nothing if `holder` does not lead."""
         await self._write(lambda tx: lease.resign(tx, holder))
+
+    async def send_signal(self, kind: str, body: Mapping[str, Any]) -> None:
+        """For the leader, from a controller that does not lead. `body` must be JSON without secrets."""
+        await self._write(lambda tx: signals.send(tx, kind, body))
+
+    async def receive_signals(self) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and body of the oldest signals, in order; they are gone then."""
+        if not await self._read(signals.waiting):
+            return []
+        return await self._write(signals.receive)
 
     async def prune(self, before: float) -> Pruned:
         """Remove journal rows, ended jobs and gone machines from before then, batch by batch."""

@@ -28,6 +28,16 @@ HOST = "host"
 """The journal's word for what happens to a host."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who leads, and the last beat of its heart."""
+
+    holder: str
+    """One run of one process; empty after a leader that resigned."""
+    epoch: int
+    beats: int
+
+
 class HostUse(StrEnum):
     """What an operator wants of a host."""
 

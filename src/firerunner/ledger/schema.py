@@ -29,7 +29,17 @@ leases: Final = sa.Table(
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("holder", sa.String(200), nullable=False),
     sa.Column("epoch", sa.BigInteger(), nullable=False),
-    sa.Column("expires_at", sa.Double(), nullable=False),
+    sa.Column("beats", sa.BigInteger(), nullable=False),
+)
+
+signals: Final = sa.Table(
+    "signals",
+    metadata,
+    sa.Column("seq", SERIAL, primary_key=True),
+    sa.Column("at", sa.Double(), nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("body", sa.JSON(), nullable=False),
+    sqlite_autoincrement=True,
 )
 
 machines: Final = sa.Table(

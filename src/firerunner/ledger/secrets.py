@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,8 +30,13 @@ class Place:
 START: Final = Place(job_id=0, answer=0)
 
 
-async def keep_answer(tx: Transaction, machine_id: str, encrypted: bytes) -> None:
+async def keep_answer(
+    tx: Transaction, machine_id: str, encrypted: bytes, is_same: Callable[[bytes], bool]
+) -> None:
     record = await machines.get(tx, machine_id)
+    kept = await tx.connection.execute(sa.select(answers.c.raw).where(answers.c.machine_id == machine_id))
+    if any(is_same(raw) for raw in kept.scalars()):
+        return  # the commit of the first try had been made, and its answer was lost
     await tx.connection.execute(
         sa.insert(answers).values(machine_id=machine_id, kept_at=tx.at, raw=encrypted)
     )

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+import asyncpg
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from firerunner.errors import LedgerError
+from firerunner.errors import FireRunnerError, LedgerError
 from firerunner.ledger.database import WRITES
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ MAX_BATCH = 64
 GATHER_S = 0.003
 """How long more of them are waited for where writes have come together before."""
 
+FAILURES = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""How a database fails: SQLAlchemy wraps what comes while a statement runs, not what comes before."""
+
+_REFUSALS = (FireRunnerError, IntegrityError, DataError)
+"""What is wrong with one write and says nothing about the others."""
 
 Work = Callable[[AsyncConnection, set[int]], Awaitable[T]]
 """Gets the transaction's connection, and the epochs that have passed the fence in it."""
@@ -103,7 +109,7 @@ class Writer:
                 try:
                     fenced: set[int] = set()
                     results = [await write.work(connection, fenced) for write in batch]
-                except Exception:  # each one finds out for itself, alone
+                except _REFUSALS:  # each one finds out for itself, alone
                     return False
                 await connection.commit()
         except Exception as error:  # a failed commit may have been made: it is not tried again
@@ -126,11 +132,12 @@ def _settle(write: _Write, *, result: Any = None, error: Exception | None = None
 
 def translate(error: Exception) -> Exception:
     """The database's error as ours, without statement and parameters."""
-    if not isinstance(error, SQLAlchemyError):
+    if not isinstance(error, FAILURES):
         return error
     said = error.orig if isinstance(error, DBAPIError) else error
     ours = LedgerError(
-        f"the ledger's database failed: {said}", remedy="check its disk, its permissions, its server"
+        f"the ledger's database failed: {str(said) or type(said).__name__}",
+        remedy="check its disk, its permissions, its server",
     )
     ours.__cause__ = error
     return ours

@@ -122,7 +122,7 @@ class World:
 
     async def start(self) -> None:
         """A new controller, as after a start of the service."""
-        epoch = await self.ledger.lead(f"test-{time.time_ns()}", 60, force=True)
+        epoch = await self.ledger.lead(f"test-{time.time_ns()}", force=True)
         settings = {
             "name": "small",
             "gitlab": "gitlab",
@@ -150,7 +150,8 @@ class World:
             heard_at=self.gate.heard_at,
         )
         self.controller = Controller(self.context, keep_s=86_400)
-        self._running = asyncio.create_task(self.controller.run(self.gate.open))
+        self.gate.open()
+        self._running = asyncio.create_task(self.controller.run())
 
     async def crash(self) -> None:
         """End the controller as SIGKILL does: nothing is finished, nothing written down."""

@@ -1,12 +1,13 @@
-"""A ledger in a temporary file, with a clock that the test holds."""
+"""A ledger in a temporary file or in a PostgreSQL server, with a clock that the test holds."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.postgresql import PostgreSQL, running
 
 from firerunner.ledger import Keyring, Ledger
 
@@ -31,9 +32,23 @@ def keys(tmp_path: Path) -> Keyring:
     return Keyring.load_or_create(tmp_path / "state" / "keys")
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    with running() as server:
+        yield server
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def file_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def url(anyio_backend: str, request: pytest.FixtureRequest, file_url: str) -> str:
+    if request.param == "sqlite":
+        return file_url
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return await server.fresh_url()
 
 
 @pytest.fixture

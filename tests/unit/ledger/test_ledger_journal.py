@@ -6,7 +6,7 @@ import pytest
 from ledger_given import ANSWER, SMALL, A, B, job_assigned, machine_in, new_job
 
 from firerunner.errors import NotLeader, StaleWrite
-from firerunner.ledger import JobState, Ledger, MachineState
+from firerunner.ledger import JobState, Lease, Ledger, MachineState
 
 pytestmark = pytest.mark.anyio
 
@@ -43,38 +43,40 @@ async def test_a_side_effect_is_unfinished_until_it_is_done(ledger: Ledger) -> N
         await ledger.done(seq)
 
 
-async def test_the_first_leader_has_epoch_one_and_keeps_it_when_renewing(ledger: Ledger, clock) -> None:
-    epochs = [await ledger.lead("me", 10.0)]
-    clock.now += 9.0
-    epochs.append(await ledger.lead("me", 10.0))
+async def test_the_first_leader_has_epoch_one_and_keeps_it_with_each_beat(ledger: Ledger) -> None:
+    epochs = [await ledger.lead("me"), await ledger.lead("me")]
 
     assert epochs == [1, 1]
-    with pytest.raises(NotLeader, match=r"me leads \(epoch 1\) for 10.0 s more"):
-        await ledger.lead("other", 10.0)
+    assert await ledger.lease() == Lease("me", 1, 1)
+    with pytest.raises(NotLeader, match=r"me leads \(epoch 1\)"):
+        await ledger.lead("other")
 
 
-async def test_another_leads_once_the_lease_has_run_out(ledger: Ledger, clock) -> None:
-    await ledger.lead("me", 10.0)
-    clock.now += 10.0
-
-    assert await ledger.lead("other", 10.0) == 2
+async def test_another_leads_only_if_the_heart_has_not_beaten_since_it_looked(ledger: Ledger) -> None:
+    await ledger.lead("me")
+    seen = await ledger.lease()
+    await ledger.lead("me")
     with pytest.raises(NotLeader):
-        await ledger.lead("me", 10.0)
+        await ledger.lead("other", silent=seen)
+
+    assert await ledger.lead("other", silent=await ledger.lease()) == 2
+    with pytest.raises(NotLeader):
+        await ledger.lead("me", silent=seen)
 
 
 async def test_another_leads_at_once_after_a_resignation_or_by_force(ledger: Ledger) -> None:
-    await ledger.lead("me", 10.0)
+    await ledger.lead("me")
     await ledger.resign("nobody")
     await ledger.resign("me")
 
-    assert await ledger.lead("other", 10.0) == 2
-    assert await ledger.lead("third", 10.0, force=True) == 3
+    assert await ledger.lead("other") == 2
+    assert await ledger.lead("third", force=True) == 3
 
 
 async def test_a_former_leader_writes_nothing_and_observers_go_on(ledger: Ledger) -> None:
-    old = ledger.acting_as(await ledger.lead("me", 10.0))
+    old = ledger.acting_as(await ledger.lead("me"))
     await old.reserve(A, "demo", "local", SMALL, "sha256:1")
-    new = ledger.acting_as(await ledger.lead("other", 10.0, force=True))
+    new = ledger.acting_as(await ledger.lead("other", force=True))
 
     with pytest.raises(NotLeader, match="epoch 1, but now it is epoch 2"):
         await old.move_machine(A, MachineState.FAILED)
@@ -124,3 +126,15 @@ async def test_an_unread_answer_is_never_pruned(ledger: Ledger) -> None:
 
     assert (await ledger.prune(before=2000.0)).machines == 0
     assert (await ledger.take(A, new_job())).state is JobState.TAKEN
+
+
+async def test_a_signal_is_received_once_and_by_the_leader_only(ledger: Ledger) -> None:
+    old = ledger.acting_as(await ledger.lead("me"))
+    new = ledger.acting_as(await ledger.lead("other", force=True))
+    await ledger.send_signal("hook", {"project_id": 1})
+    await ledger.send_signal("gate", {"event": "x"})
+
+    with pytest.raises(NotLeader):
+        await old.receive_signals()
+    assert await new.receive_signals() == [("hook", {"project_id": 1}), ("gate", {"event": "x"})]
+    assert await new.receive_signals() == []

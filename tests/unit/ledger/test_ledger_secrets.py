@@ -69,6 +69,7 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
     assert Keyring.load_or_create(path).__repr__() == "Keyring(...)"
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.anyio
 async def test_no_secret_stands_in_clear_in_the_files(ledger: Ledger, tmp_path: Path) -> None:
     await job_assigned(ledger)
@@ -161,4 +162,5 @@ async def test_a_runner_of_a_sized_tag_is_kept_with_its_token_encrypted(ledger: 
     events = [entry.event for entry in await ledger.journal(subject=added.tag)]
     assert events == ["runner added", "withdrawn", "runner removed"]
     assert "glrt-canary" not in repr(added)
-    assert b"glrt-canary" not in Path(url.removeprefix("sqlite:///")).read_bytes()
+    if url.startswith("sqlite"):
+        assert b"glrt-canary" not in Path(url.removeprefix("sqlite:///")).read_bytes()

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from firerunner.app import driver_of, open_ledger
+from firerunner.app import open_ledger
 from firerunner.demo.stage import free_port
 from firerunner.errors import HostUnusable
+from firerunner.hosting import driver_of
 from firerunner.ledger import Keyring, Ledger, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.settings import load_settings

@@ -1,0 +1,299 @@
+"""The service: its doors, its ledger, and the loop of standing by and leading."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, nullcontext
+from pathlib import Path
+
+import structlog
+
+from firerunner.app import image_store, make_state_dir, open_ledger
+from firerunner.briefing import Briefing
+from firerunner.clock import MOVED_S, SteadyClock
+from firerunner.connecting import Connections
+from firerunner.control import Context, Controller, KnownPools, Stop
+from firerunner.control.hearsay import Hearer, Teller
+from firerunner.control.leadership import Leadership
+from firerunner.control.lock import only_controller
+from firerunner.control.sizing import Sizing
+from firerunner.errors import FireRunnerError, HostUnusable, NotLeader, SettingsError
+from firerunner.gate import GateEvent, Limits, create_gate
+from firerunner.hosting import HostDriver, driver_of
+from firerunner.intake import Door, Hook
+from firerunner.leading import Term, hearing, last_answers, new_holder
+from firerunner.listening import listen
+from firerunner.readiness import readiness, standing_by
+from firerunner.reloading import Reloader
+from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
+from firerunner.settings import PoolSettings, Settings
+from firerunner.telemetry import Counters, set_log_level
+from firerunner.web import Readiness, create_web
+
+SHARED_RECHECK_S = 1.0
+"""How often a gate whose controller does not lead looks whether a job has come for a guest that asks."""
+_FORCED = 75
+"""Exit status after a second signal (sysexits' EX_TEMPFAIL): start again and it goes on."""
+
+
+async def run_service(settings: Settings, config: Path | None = None) -> None:
+    """Run until a signal says stop; `config` is read anew at SIGHUP.
+
+    Raises FireRunnerError if it cannot start.
+    """
+    make_state_dir(settings.state_dir)
+    alone = only_controller(settings.state_dir) if not _is_shared(settings) else nullcontext()
+    with alone:
+        async with AsyncExitStack() as stack:
+            await _Service(settings, config, stack).run()
+
+
+def _is_shared(settings: Settings) -> bool:
+    """True if other controllers may work with the same ledger."""
+    return not settings.database_url.startswith("sqlite")
+
+
+class _Service:
+    """One run of the service; what is opened is closed by the stack, in reverse order."""
+
+    def __init__(self, settings: Settings, config: Path | None, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._log = structlog.get_logger("firerunner")
+        self._counters = Counters()
+        self._reloader = Reloader(config, settings, self._apply, self._log)
+        self._connections = Connections(stack, self._counters.count_gitlab)
+        self._pools = KnownPools(settings.asking_pools())
+        self._sized: dict[str, PoolSettings] = {}
+        self._doors: list[Served] = []
+        self._term: Term | None = None
+        self._stop = asyncio.Event()
+        self._asks_left: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        settings, counters = self._reloader.settings, self._counters
+        web_socket = listen("web", settings.listen.web)
+        gate_socket = listen("gate", settings.listen.gate)
+        https = settings.listen.gate_https
+        https_socket = listen("gate-https", https) if https is not None else None
+        ledger = self._ledger = await self._stack.enter_async_context(open_ledger(settings))
+        await self._connections.configure(settings)
+        self._leadership = Leadership(ledger, new_holder(os.uname().nodename, os.getpid()), self._log)
+        self._drivers = await self._open_drivers(settings)
+        self._briefing = Briefing(lambda: self._reloader.settings, self._pools.get, self._drivers)
+        gate = self._gate = create_gate(
+            ledger=ledger,
+            gitlab=lambda name: self._connections(name).jobs,
+            facts=self._briefing.guest_facts,
+            notify=self._on_gate,
+            clock=ledger.clock,
+            count=counters.count_gate,
+            limits=Limits(recheck_s=SHARED_RECHECK_S) if _is_shared(settings) else None,
+        )
+        self._teller = Teller(ledger, gate.spoken if _is_shared(settings) else dict, self._log)
+        self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
+        self._door.configure(settings.webhook, settings.gitlab)
+        web = create_web(self._door.endpoint, self._readiness, counters)
+        gate.open()
+        await self._stack.enter_async_context(served(gate, gate_socket))
+        if https_socket is not None:
+            door = served(gate, https_socket, certificate=_gate_certificate(settings))
+            self._doors.append(await self._stack.enter_async_context(door))
+        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
+        self._doors.append(await self._stack.enter_async_context(door))
+        for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._ended)
+            self._stack.callback(task.cancel)
+        self._listen_to_signals()
+        self._log.info(
+            "serving",
+            gitlab=[gitlab.url for gitlab in settings.gitlab],
+            pools=[pool.name for pool in settings.pools],
+            gate=settings.listen.gate,
+            web=settings.listen.web,
+            pid=os.getpid(),
+        )
+        await self._prepare(self._drivers)
+        while not self._stop.is_set():
+            try:
+                await self._lead()
+            except NotLeader as error:
+                self._log.warning("another leads now; standing by", error=str(error))
+        gate.close()
+        await asyncio.gather(*self._asks_left)
+        await self._leadership.resign()
+        self._log.info("stopped")
+
+    async def _lead(self) -> None:
+        """Stand by, then lead, until a stop is done. Raises NotLeader when another leads."""
+        winning = asyncio.create_task(self._leadership.won(force=not _is_shared(self._reloader.settings)))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({winning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not winning.done():
+                return
+            term = self._begin_term(await winning)
+        finally:
+            for task in (winning, stopping):
+                task.cancel()
+        try:
+            await term.sizing.restore()
+            self._term = term
+            await term.run()
+        except NotLeader:
+            left = asyncio.create_task(last_answers(term))
+            self._asks_left.add(left)
+            left.add_done_callback(self._asks_left.discard)
+            raise
+        finally:
+            self._term = None
+
+    def _begin_term(self, epoch: int) -> Term:
+        settings, ours = self._reloader.settings, self._ledger.acting_as(epoch)
+        self._sized = {}
+        self._pools.declare(settings.asking_pools())
+        context = Context(
+            ledger=ours,
+            drivers=self._drivers,
+            gitlab=self._connections,
+            egress=self._briefing.egress,
+            pools=self._pools,
+            resolve_image=image_store(settings).resolve,
+            gate_address=settings.listen.gate,
+            counters=self._counters,
+            clock=self._ledger.clock,
+            log=self._log,
+            wake_gate=self._gate.wake,
+            assure=self._leadership.assure,
+        )
+        controller = Controller(context, keep_s=settings.database.keep_days * 86_400)
+        sizing = Sizing(
+            *(ours, self._connections.rest, self._templates, self._set_sized_pools),
+            *(self._ledger.clock, self._log),
+        )
+        hearer = Hearer(ours, self._ledger.clock, self._on_gate, self._on_hook)
+        hearing(context, self._gate, hearer)
+        return Term(context, controller, sizing, hearer, self._leadership, self._log)
+
+    def _on_gate(self, event: GateEvent) -> None:
+        if self._term is not None:
+            self._term.controller.observe_gate(event)
+        else:
+            self._teller.gate_event(event)
+
+    def _on_hook(self, hook: Hook) -> None:
+        if self._term is not None:
+            self._term.controller.wake(hook)
+            self._term.sizing.on_hook(hook)
+        else:
+            self._teller.hook(hook)
+
+    async def _readiness(self) -> Readiness:
+        term = self._term
+        if term is None:
+            return await standing_by(self._leadership.leader, self._ledger)
+        return await readiness(term.controller, term.sizing, self._ledger)
+
+    async def _watch_clock(self) -> None:
+        """A computer's clock that is moved does not move our deadlines; who reads our times has to know."""
+        told_s = 0.0
+        while True:
+            await asyncio.sleep(10.0)
+            clock = self._ledger.clock
+            moved_s = clock.moved_s() if isinstance(clock, SteadyClock) else 0.0
+            if abs(moved_s - told_s) > MOVED_S:
+                told_s = moved_s
+                self._log.warning(
+                    "the computer's clock has been moved; times here do not follow", by_s=moved_s
+                )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """None of these ends by itself while the service runs."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a part of the service has ended", error=str(error), exc_info=error)
+
+    def _templates(self) -> list[PoolSettings]:
+        return self._reloader.settings.templates()
+
+    def _set_sized_pools(self, pools: list[PoolSettings]) -> None:
+        """The pools of sized tags, which come and go with the jobs that ask for them."""
+        self._sized = {pool.name: pool for pool in pools}
+        self._set_pools(self._reloader.settings)
+
+    def _set_pools(self, settings: Settings) -> None:
+        pools = self._sized | settings.asking_pools()
+        if self._term is not None:
+            self._term.controller.set_pools(pools)
+        else:
+            self._pools.declare(pools)
+
+    async def _apply(self, settings: Settings) -> None:
+        """Put new settings into force. Raises FireRunnerError before anything has changed."""
+        await self._connections.configure(settings)
+        self._door.configure(settings.webhook, settings.gitlab)
+        self._set_pools(settings)
+        set_log_level(settings.log.level)
+        for door in self._doors:
+            try:
+                door.renew_certificate()
+            except SettingsError as error:  # no reason to keep tokens and pools of yesterday
+                self._log.error("a new certificate is not taken, the old one stays", error=str(error))
+
+    async def _open_drivers(self, settings: Settings) -> dict[str, HostDriver]:
+        """By host name. This computer has to be in order; another that is not is waited for while it runs."""
+        drivers: dict[str, HostDriver] = {}
+        for host in settings.hosts:
+            driver = drivers[host.name] = driver_of(settings, host)
+            self._stack.push_async_callback(driver.aclose)
+        for host in settings.hosts:
+            if host.driver == "qemu":
+                for problem in await drivers[host.name].check():
+                    raise HostUnusable(f"host {host.name}: {problem.what}", remedy=problem.remedy)
+        return drivers
+
+    async def _prepare(self, drivers: Mapping[str, HostDriver]) -> None:
+        """Find out now how guests run, so that the first job does not wait for it."""
+        settings = self._reloader.settings
+        wanted = {(host.name, pool.image) for pool in settings.pools for host in settings.hosts_of(pool)}
+        for host, name in sorted(wanted):
+            try:
+                by = await drivers[host].prepare(image_store(settings).resolve(name).files)
+                self._log.info("guests run by", host=host, image=name, vmm=by)
+            except FireRunnerError as error:
+                self._log.error("an image or a host is not ready", image=name, host=host, error=str(error))
+
+    def _listen_to_signals(self) -> None:
+        stopping = False
+
+        def stop(how: Stop) -> None:
+            nonlocal stopping
+            if stopping:
+                self._log.warning("ended by a second signal; the next start goes on from the ledger")
+                os._exit(_FORCED)
+            stopping = True
+            self._log.info("stopping", how=how.value)
+            self._stop.set()
+            if self._term is not None:
+                self._term.stop(how)
+
+        loop = asyncio.get_running_loop()
+        for number, how in (
+            (signal.SIGTERM, Stop.HAND_OVER),
+            (signal.SIGINT, Stop.FINISH),
+            (signal.SIGQUIT, Stop.FINISH),
+        ):
+            loop.add_signal_handler(number, stop, how)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    listen = settings.listen
+    return Certificate(listen.web_cert_file, listen.web_key_file) if listen.web_cert_file else None
+
+
+def _gate_certificate(settings: Settings) -> Certificate | None:
+    listen = settings.listen
+    return Certificate(listen.gate_cert_file, listen.gate_key_file) if listen.gate_cert_file else None
