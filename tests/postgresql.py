@@ -59,6 +59,17 @@ class PostgreSQL:
         """And goes on."""
         self._signal(signal.SIGCONT)
 
+    def fill_disk(self) -> None:
+        """None of its files can be written any more. It may end by that: what it says of a full disk is PANIC."""
+        for pid in self._pids():
+            _run(["prlimit", f"--pid={pid}", "--fsize=0:"], check=True)
+
+    def empty_disk(self) -> None:
+        """There is room again, and it is started again, as after `fill_disk` somebody has to."""
+        if self.is_running:
+            self.stop("immediate")
+        self.start()
+
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids():
             os.kill(pid, number)
