@@ -60,7 +60,7 @@ class PostgreSQL:
         self._signal(signal.SIGCONT)
 
     def fill_disk(self) -> None:
-        """None of its files can be written any more. It may end by that: what it says of a full disk is PANIC."""
+        """None of its files can be written any more. It may end by that, as of a full disk (PANIC)."""
         for pid in self._pids():
             _run(["prlimit", f"--pid={pid}", "--fsize=0:"], check=True)
 

@@ -75,6 +75,10 @@ class Connections:
             self._rest[name] = client
         return self._rest[name]
 
+    def rest_if_any(self, name: str) -> RestClient | None:
+        """As `rest`; None for a GitLab without `api_token`."""
+        return self.rest(name) if name in self._tokens else None
+
     async def _open(self, way: _Way, gitlab: GitLabSettings, settings: Settings) -> GitLabCalls:
         machines = sum(pool.limit for pool in settings.pools)
         http = await self._stack.enter_async_context(

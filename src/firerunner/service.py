@@ -168,6 +168,7 @@ class _Service:
             log=self._log,
             wake_gate=self._gate.wake,
             assure=self._leadership.assure,
+            rest=self._connections.rest_if_any,
         )
         controller = Controller(context, keep_s=settings.database.keep_days * 86_400)
         sizing = Sizing(

@@ -14,7 +14,8 @@ from typing import Any, TypeVar, assert_never
 
 from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
-from firerunner.errors import BadAnswer, LedgerError, NotLeader, StaleWrite
+from firerunner.control.lost import look_up, remember
+from firerunner.errors import BadAnswer, GitLabError, LedgerError, NotLeader, StaleWrite
 from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
 from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
@@ -108,7 +109,12 @@ async def _ask(
 ) -> tuple[AskOutcome, float, str]:
     name, gitlab = pool.name, pool.gitlab
     asks = ctx.gitlab(gitlab).asks
+    try:  # what an earlier ask for this id may have lost comes first: afterwards it could not be told apart
+        await look_up(ctx, machine_id)
+    except GitLabError as error:
+        return AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, error.message
     await ctx.assure()
+    asked_at = ctx.clock()
     answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
     if isinstance(answer, Trouble):
@@ -130,8 +136,8 @@ async def _ask(
             ctx.log.error("runner token refused", pool=name, status=status, message=message)
             return AskOutcome.REFUSED, now + REFUSED_PAUSE_S, f"GitLab refused the runner token ({status})"
         case Trouble(message=message, retry_after_s=retry_after_s, maybe_assigned=maybe_assigned):
-            if maybe_assigned:
-                await ctx.ledger.note("machine", machine_id, "ask_unanswered", {"message": message})
+            if maybe_assigned and machine_id not in ctx.lost:
+                await remember(ctx, machine_id, name, gitlab, asked_at, message)
             ctx.log.warning("ask failed", pool=name, machine=machine_id, message=message)
             return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
         case _:
@@ -208,6 +214,9 @@ async def _give_back(ctx: Context, machine_id: str, raw: bytes, why: str) -> Non
         await ctx.ledger.drop_payload(taken.job_id)
     except (StaleWrite, OverflowError, ValueError) as error:
         await _discard(ctx, machine_id, f"{why}; {error}")
+        machine = await ctx.ledger.machine(machine_id)
+        if found is None and machine is not None:
+            await remember(ctx, machine_id, machine.pool, machine.gitlab, ctx.clock(), why)
     await fail_machine(ctx, machine_id, f"GitLab's answer cannot be used: {why}")
 
 

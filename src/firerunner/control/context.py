@@ -11,7 +11,7 @@ from typing import Any
 
 from firerunner.control.pools import KnownPools
 from firerunner.errors import NotLeader
-from firerunner.gitlab import GitLabCalls
+from firerunner.gitlab import GitLabCalls, RestClient
 from firerunner.images import Image
 from firerunner.ledger import HostOrder, JobRecord, Ledger, MachineRecord, MachineState
 from firerunner.machines.driver import Driver
@@ -28,6 +28,18 @@ Clock = Callable[[], float]
 
 async def _surely() -> None:
     """There is nobody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostAsk:
+    """An ask whose answer nobody has."""
+
+    seq: int
+    """Of the journal's row that says that it is to be looked up."""
+    machine_id: str
+    pool: str
+    gitlab: str
+    asked_at: float
 
 
 @dataclass(slots=True)
@@ -59,6 +71,10 @@ class Context:
     """Called before anything is done outside. Raises NotLeader if another leads."""
     reading: set[str] = field(default_factory=set)
     """Machines whose kept answer is being read."""
+    rest: Callable[[str], RestClient | None] = field(default=lambda name: None)
+    """A GitLab's REST API by its name; None if there is no api_token for it."""
+    lost: dict[str, LostAsk] = field(default_factory=dict)
+    """Asks by machine id whose answer nobody has, and which are still looked up."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
     host_faults: dict[str, str] = field(default_factory=dict)

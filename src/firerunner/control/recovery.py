@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
+from firerunner.control.lost import LOOK_UP, remember, restore
 from firerunner.errors import MachineError, StaleWrite
 from firerunner.ledger import SIZED, MachineRecord, MachineState
 
@@ -16,8 +17,10 @@ LOOK_S = 10.0
 
 async def recover(ctx: Context) -> None:
     """Bring the ledger to a state from which the loop can go on. Running machines are adopted."""
+    await restore(ctx)
     for entry in await ctx.ledger.unfinished():
-        if entry.subject_kind != SIZED:  # sizing settles its own: it can look for what is left
+        # Sizing settles its own: it can look for what is left. So does who looks for lost jobs.
+        if entry.subject_kind != SIZED and entry.event != LOOK_UP:
             await ctx.ledger.done(entry.seq, "unknown: the controller ended in between")
     await read_answers(ctx)
     for machine in await ctx.ledger.interrupted_asks():
@@ -47,20 +50,17 @@ async def recover(ctx: Context) -> None:
 
 
 async def _interrupted_ask(ctx: Context, machine: MachineRecord) -> None:
+    if machine.job_id is None:
+        why = "the controller ended during the ask"
+        asked_at = machine.ask_started_at or ctx.clock()
+        if machine.machine_id not in ctx.lost:  # first: a crash here does it again
+            await remember(ctx, machine.machine_id, machine.pool, machine.gitlab, asked_at, why)
+        ctx.log.error(
+            "the controller ended during an ask: GitLab may have handed out a job that nobody has",
+            system_id=machine.machine_id,
+        )
+        await fail_machine(ctx, machine.machine_id, "the controller ended during its ask")
     await ctx.ledger.end_ask(machine.machine_id, "interrupted")
-    if machine.job_id is not None:
-        return
-    await ctx.ledger.note(
-        "machine",
-        machine.machine_id,
-        "ask_interrupted",
-        {"remedy": "GitLab may have handed a job to this system_id; look in the runner's jobs"},
-    )
-    ctx.log.error(
-        "the controller ended during an ask: GitLab may have handed out a job that nobody has",
-        system_id=machine.machine_id,
-    )
-    await fail_machine(ctx, machine.machine_id, "the controller ended during its ask")
 
 
 async def _alive(ctx: Context, hosts: Collection[str]) -> set[str]:

@@ -39,6 +39,8 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
             ctx.post_machine(await ctx.ledger.release_room(machine_id))
         if machine.ask_started_at is not None:
             return False  # an ask in flight may still make a record in GitLab
+        if machine_id in ctx.lost:
+            return False  # a job that was lost is found by this record
         if machine.manager_known and not await _remove_record(ctx, machine):
             return False
         await ctx.ledger.move_machine(machine_id, MachineState.GONE, reason=machine.reason or reason)

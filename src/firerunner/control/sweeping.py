@@ -6,6 +6,7 @@ from firerunner.control.actors import Actors
 from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
 from firerunner.control.deadlines import DELIVERY_S, Verdict, overdue
+from firerunner.control.lost import looked_up
 from firerunner.control.retiring import retire
 from firerunner.control.settling import (
     MAX_MACHINES_PER_JOB,
@@ -44,6 +45,8 @@ class Sweep:
                 self._settle(job.job_id)
             if job.state in UNDELIVERED and ctx.clock() - job.taken_at > self._undelivered_s(job):
                 self._give_up(job.job_id)
+        for machine_id in list(ctx.lost):
+            self._look_up(machine_id, machines.get(machine_id))
         for machine in machines.values():
             with ctx.outlived(f"looking after {machine.machine_id}"):
                 await self._look_at(machine, jobs, finishing)
@@ -54,6 +57,11 @@ class Sweep:
     def retire(self, machine_id: str, reason: str, judged: MachineState | None = None) -> None:
         """Start to unmake a machine."""
         self._actors.act(machine_id, lambda: retire(self._ctx, machine_id, reason, judged))
+
+    def _look_up(self, machine_id: str, machine: MachineRecord | None) -> None:
+        """A kept id is looked after by its next ask."""
+        if machine is None or machine.state is not MachineState.RESERVED or machine.job_id is not None:
+            self._actors.act(f"lost-{machine_id}", lambda: looked_up(self._ctx, machine_id))
 
     def _settle(self, job_id: int) -> None:
         self._actors.act(f"settle-{job_id}", lambda: settle(self._ctx, job_id))

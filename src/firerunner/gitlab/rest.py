@@ -19,6 +19,7 @@ from firerunner.gitlab.rest_records import (
     NewRunner,
     PendingJob,
     RunnerRecord,
+    RunnersJob,
     RunnerSummary,
     Scope,
     ScopeKind,
@@ -26,6 +27,7 @@ from firerunner.gitlab.rest_records import (
     read_hook_record,
     read_pending_job,
     read_runner,
+    read_runners_job,
     read_summary,
     read_token,
 )
@@ -33,6 +35,7 @@ from firerunner.gitlab.rest_records import (
 MAX_RUNNERS = 1000
 MAX_HOOKS = 200
 MAX_MANAGERS = 10_000
+MAX_RUNNING = 100
 MAX_PENDING = 2000
 """Of the newest pending jobs of a project, so many are looked at."""
 
@@ -168,6 +171,23 @@ class RestClient:
         query = {"scope[]": "pending", "pagination": "keyset", "order_by": "id", "sort": "desc"}
         found = await self._calls.list(where, at_most=MAX_PENDING, tries=1, **query)
         return [self._read(where, lambda said: read_pending_job(said, project_id), said) for said in found]
+
+    async def jobs_of(self, runner_id: int, system_id: str) -> list[RunnersJob]:
+        """The running jobs that a runner was given for this `system_id`."""
+        where = f"/runners/{runner_id}/jobs"
+        found = await self._calls.list(where, at_most=MAX_RUNNING, status="running", system_id=system_id)
+        return [self._read(where, read_runners_job, said) for said in found]
+
+    async def cancel_job(self, project_id: int, job_id: int, *, force: bool = False) -> str:
+        """The job's status afterwards. `force`: also one that is `canceling` already."""
+        where = f"/projects/{project_id}/jobs/{job_id}/cancel"
+        said = await self._calls.post(where, **({"force": True} if force else {}))
+        return self._read(where, lambda found: str(found["status"]), said)
+
+    async def retry_job(self, project_id: int, job_id: int) -> int:
+        """The new job's id. `CallRefused` (403) if it cannot be retried."""
+        where = f"/projects/{project_id}/jobs/{job_id}/retry"
+        return self._read(where, lambda found: int(found["id"]), await self._calls.post(where))
 
     def _read(self, where: str, read: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
         try:

@@ -177,6 +177,19 @@ def read_pending_job(said: dict[str, Any], project_id: int) -> PendingJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnersJob:
+    """A job that a runner was given."""
+
+    id: int
+    project_id: int
+
+
+def read_runners_job(said: dict[str, Any]) -> RunnersJob:
+    """Raises KeyError, TypeError or ValueError for what is none."""
+    return RunnersJob(int(said["id"]), int(said["project"]["id"]))
+
+
+@dataclass(frozen=True, slots=True)
 class TokenFacts:
     """What a personal, group or project access token may do."""
 

@@ -55,6 +55,13 @@ async def find(tx: Transaction, job_id: int, *, lock: bool = False) -> JobRecord
     return None if row is None else _record(row)
 
 
+async def knows(tx: Transaction, gitlab: str, number: int) -> bool:
+    found = await tx.connection.execute(
+        sa.select(jobs.c.job_id).where(jobs.c.gitlab == gitlab, jobs.c.gitlab_job_id == number)
+    )
+    return found.first() is not None
+
+
 async def of_machine(tx: Transaction, machine_id: str) -> JobRecord | None:
     row = (await tx.connection.execute(_OF_MACHINE, {"machine": machine_id})).one_or_none()
     return None if row is None else _record(row)

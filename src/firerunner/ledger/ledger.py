@@ -218,6 +218,10 @@ class Ledger:
     async def job(self, job_id: int) -> JobRecord | None:
         return await self._read(lambda tx: jobs.find(tx, job_id))
 
+    async def knows_job(self, gitlab: str, gitlab_job_id: int) -> bool:
+        """Whether that GitLab's job of this number has ever been taken."""
+        return await self._read(lambda tx: jobs.knows(tx, gitlab, gitlab_job_id))
+
     async def jobs(self, states: Collection[JobState] = OPEN_JOBS) -> list[JobRecord]:
         """Oldest first."""
         return await self._read(lambda tx: jobs.select(tx, states))

@@ -79,6 +79,10 @@ class PoolSettings(WithSecrets):
     projects: tuple[int, ...] = ()
     """GitLab project ids whose hooks wake this pool. Empty: all hooks do."""
 
+    lost_jobs: Literal["retry", "cancel"] = "retry"
+    """What becomes of a job whose hand-over from GitLab was lost, by a crash or a broken connection: it has
+    not run. With the gitlab's `api_token` it is found and cancelled, and run again or not."""
+
     check_interval: Duration = Field(default=3.0, ge=0.5, le=300.0)
     """Seconds between asks while GitLab has nothing. gitlab-runner's own default is 3 s."""
 

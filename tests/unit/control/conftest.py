@@ -20,7 +20,7 @@ from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.fakes.gitlab.model import Job, Pipeline
 from firerunner.fakes.machines import FakeDriver
 from firerunner.gate import GateEvent, GuestFacts, create_gate
-from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient, new_http
+from firerunner.gitlab import GitLabCalls, JobClient, RestClient, RunnerClient, RunnersClient, new_http
 from firerunner.images import Image, Manifest, RunnerFacts, RunnerKind
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
 from firerunner.machines.spec import ImageFiles
@@ -76,6 +76,8 @@ class World:
         self.limit = 4
         self.options: dict[str, Any] = {}
         """More settings of the pool, for the next start."""
+        self.api_token: str | None = None
+        """If set, what GitLab's REST API is used with."""
         self.ahead_s = 0.0
         """How far the controller's clock is ahead."""
         self._stack = stack
@@ -148,10 +150,18 @@ class World:
             wake_gate=self.gate.wake,
             spoke_at=self.gate.spoke_at,
             heard_at=self.gate.heard_at,
+            rest=lambda name: self._rest(),
         )
         self.controller = Controller(self.context, keep_s=86_400)
         self.gate.open()
         self._running = asyncio.create_task(self.controller.run())
+
+    def _rest(self) -> RestClient | None:
+        if self.api_token is None:
+            return None
+        client = RestClient(self.gitlab.url, self.api_token)
+        self._stack.push_async_callback(client.aclose)
+        return client
 
     async def crash(self) -> None:
         """End the controller as SIGKILL does: nothing is finished, nothing written down."""

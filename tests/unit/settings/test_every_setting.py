@@ -44,6 +44,7 @@ SEEN_BY = {
     "pools.warm": "test_warm_machines_wait_before_there_is_a_job_and_are_made_again",
     "pools.hosts": "test_machines_are_made_on_the_pools_hosts_only",
     "pools.host_labels": "test_labels_choose_the_hosts_of_a_pool",
+    "pools.lost_jobs": "test_a_job_whose_hand_over_was_lost_is_found_cancelled_and_as_the_pool_says_retried",
     "pools.placement": "test_machines_go_to_the_emptiest_host_or_to_the_fullest",
     "pools.egress": "test_an_uplink_leads_where_its_rules_say",
     "pools.proxy.url": "test_behind_a_proxy_with_a_password",

@@ -31,6 +31,14 @@ REST_USER = {
 }
 
 
+def job_with_project(world: World, job: Job) -> dict[str, Any]:
+    """A job of a runner (Rails lib/api/entities/ci/job_basic_with_project.rb)."""
+    project = job.project
+    return job_json(world, job) | {
+        "project": {"id": project.id, "name": project.name, "path_with_namespace": project.path}
+    }
+
+
 def job_json(world: World, job: Job) -> dict[str, Any]:
     """A job of the Jobs API; the only place where its tags are shown."""
     end = job.finished_at or (world.clock() if job.started_at else None)

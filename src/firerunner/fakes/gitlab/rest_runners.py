@@ -15,7 +15,7 @@ from firerunner.fakes.gitlab.pages import listing
 from firerunner.fakes.gitlab.presenters import (
     contact_status,
     group_json,
-    job_json,
+    job_with_project,
     manager_json,
     runner_json,
     runner_summary,
@@ -169,7 +169,7 @@ class RunnersApi:
             and status in (None, job.status.value)
             and system_id in (None, job.manager.system_id if job.manager else "")
         ]
-        return self._list(request, found, job_json)
+        return self._list(request, found, job_with_project)
 
     async def reset_token(self, request: Request) -> Response:
         """201 with a new token; the old one is refused from now on."""
