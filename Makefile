@@ -19,7 +19,7 @@ PROTO_CHECK ?=
 APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test test-flintlock unit lint bench docs reference proto lock clean system
+.PHONY: help demo test test-flintlock unit lint chaos bench docs reference proto lock clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -46,6 +46,9 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory proto PROTO_OUT="$$(mktemp -d)" PROTO_CHECK=1
 	shellcheck $$(git ls-files '*.sh' .ci/run src/firerunner/guest/files)
+
+chaos: $(VENV)/.ready ## Kill the service at N points, REAL of them with real microVMs: nothing lost, leaked, run twice (N SEED REAL)
+	@$(BIN)/python -m tests.chaos --n $(or $(N),1000) --seed $(or $(SEED),7) --real $(or $(REAL),20)
 
 bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one of them)
 	$(BIN)/python -m bench $(BENCH) $(ARGS)

@@ -20,6 +20,7 @@ from firerunner.control.hosts import heed_operators, look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
 from firerunner.control.launching import launch
+from firerunner.control.lost import SURELY_S
 from firerunner.control.pacing import rest
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
@@ -85,6 +86,7 @@ class Controller:
         self._image_faults: dict[str, str] = {}
         self._stop: Stop | None = None
         self._stop_at = 0.0
+        self._records_s = RECORDS_S
         self._started = False
         self._started_actions = 0
         self._lost: BaseException | None = None
@@ -332,7 +334,6 @@ class Controller:
             if job is not None:
                 self._ctx.counters.jobs.labels(job.pool, job.gitlab_status or event.status).inc()
                 self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
-            await self._ctx.ledger.drop_secrets(event.job_id)
             if job is not None:
                 self.post(JobOver(job_id=job.job_id, pool=job.pool, at=self._ctx.clock()))
         elif isinstance(event, JobDropped):
@@ -379,7 +380,9 @@ class Controller:
         machines = await self._ctx.ledger.machines()
         if await self._ctx.ledger.jobs() or any(_is_on_a_host(machine) for machine in machines):
             return False
-        if machines and self._ctx.clock() - self._stop_at < RECORDS_S:
+        if self._ctx.lost:
+            self._records_s = RECORDS_S + SURELY_S
+        if machines and self._ctx.clock() - self._stop_at < self._records_s:
             return False
         for machine in machines:
             self._ctx.log.error("its record stays in GitLab for now", system_id=machine.machine_id)

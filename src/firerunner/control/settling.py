@@ -88,7 +88,6 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
             failure_reason=SYSTEM_FAILURE if status == "failed" else None,
         )
         outcome = SYSTEM_FAILURE
-    await ctx.ledger.drop_secrets(job.job_id)
     ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
     ctx.counters.jobs.labels(job.pool, outcome).inc()
     ctx.log.warning("job given back to GitLab", job=job.job_id, name=job.name, reason=why, outcome=outcome)
@@ -107,6 +106,5 @@ async def end(ctx: Context, job: JobRecord, status: str | None, reason: str) -> 
             )
         except StaleWrite:
             return  # the gate has moved it on, or seen its end itself
-        await ctx.ledger.drop_secrets(job.job_id)
-        ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
+            ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
         ctx.counters.jobs.labels(job.pool, status or "unknown").inc()

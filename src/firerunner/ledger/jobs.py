@@ -12,7 +12,7 @@ from firerunner.errors import IllegalTransition, StaleWrite
 from firerunner.ledger import journal, machines, transitions
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
 from firerunner.ledger.schema import answers, jobs
-from firerunner.ledger.states import JOB_TRANSITIONS, JobState, MachineState
+from firerunner.ledger.states import JOB_TRANSITIONS, OPEN_JOBS, JobState, MachineState
 from firerunner.ledger.transaction import Transaction
 
 _COLUMNS = [column for column in jobs.c if column is not jobs.c.token]
@@ -40,6 +40,7 @@ _CLAIM = (
     )
     .values(job_id=sa.bindparam("job"))
 )
+_FORGET = sa.delete(answers).where(answers.c.job_id == sa.bindparam("job"))
 _UPDATE = sa.update(jobs).where(jobs.c.job_id == sa.bindparam("wanted"))
 _INSERT = sa.insert(jobs)
 
@@ -192,7 +193,11 @@ async def move(
         values["machine_id"] = None
     if to is JobState.RUNNING:
         values["first_call_at"] = tx.at
-    await _update(tx, job_id, values)
+    is_over = to not in OPEN_JOBS
+    await _update(tx, job_id, values | ({"token": None} if is_over else {}))
+    if is_over:
+        await tx.connection.execute(_FORGET, {"job": job_id})
+        values["has_payload"] = False
     await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})
     return replace(old, **values)
 

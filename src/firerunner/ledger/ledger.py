@@ -30,9 +30,6 @@ from firerunner.machines.spec import Resources
 PRUNE_BATCH = 500
 """Rows per transaction when pruning, so that other writes get their turn."""
 
-FORGOTTEN_SECRETS_S = 3600.0
-"""Secrets of a job that ended this long ago are dropped by `prune`, should nobody have done so."""
-
 
 class Ledger:
     """A handle on the database. `acting_as` gives one that writes in the leader's name.
@@ -239,7 +236,8 @@ class Ledger:
         failure_reason: str | None = None,
         expect: JobState | Collection[JobState] | None = None,
     ) -> JobRecord:
-        """Change a job's state. To `taken` it loses its machine; to `running` its first call is noted.
+        """Change a job's state. To `taken` it loses its machine; to `running` its first call is noted; to
+        `ended` and `returned` its token and its payload are deleted.
 
         Raises `IllegalTransition` if the table has no such step, `StaleWrite` if it is not in `expect`.
         """
@@ -270,17 +268,13 @@ class Ledger:
         return None if stored is None else self._keys.decrypt(stored)
 
     async def job_token(self, job_id: int) -> str | None:
-        """The job's token, until it is dropped."""
+        """The job's token, while the job is open."""
         stored = await self._read(lambda tx: secrets.job_token(tx, job_id))
         return None if stored is None else self._keys.decrypt(stored).decode()
 
     async def drop_payload(self, job_id: int) -> bool:
         """At the first job call: the answer with its CI secrets is not needed any more."""
         return await self._write(lambda tx: secrets.drop_payload(tx, job_id))
-
-    async def drop_secrets(self, job_id: int) -> bool:
-        """When GitLab knows the job's end: token and payload are not needed any more."""
-        return await self._write(lambda tx: secrets.drop_secrets(tx, job_id))
 
     async def rekey(self) -> int:
         """Re-encrypt every secret with the keyring's first key; how many there were."""
@@ -424,9 +418,7 @@ class Ledger:
 
     async def prune(self, before: float) -> Pruned:
         """Remove journal rows, ended jobs and gone machines from before then, batch by batch."""
-        forgotten = self._access.clock() - FORGOTTEN_SECRETS_S
         return Pruned(
-            secrets=await self._in_batches(pruning.prune_secrets, max(before, forgotten)),
             jobs=await self._in_batches(pruning.prune_jobs, before),
             machines=await self._in_batches(pruning.prune_machines, before),
             journal=await self._in_batches(pruning.prune_journal, before),

@@ -6,7 +6,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from firerunner.ledger import secrets
 from firerunner.ledger.schema import answers, intents, jobs, journal, machines
 from firerunner.ledger.states import OPEN_JOBS, MachineState
 from firerunner.ledger.transaction import Transaction
@@ -23,20 +22,12 @@ async def prune_journal(tx: Transaction, before: float, limit: int) -> int:
     return await _delete(tx, sa.delete(journal).where(journal.c.seq.in_(old)))
 
 
-async def prune_secrets(tx: Transaction, before: float, limit: int) -> int:
-    left = await secrets.left_behind(tx, before, limit)
-    for job_id in left:
-        await secrets.drop_secrets(tx, job_id)
-    return len(left)
-
-
 async def prune_jobs(tx: Transaction, before: float, limit: int) -> int:
     old = (
         sa.select(jobs.c.job_id)
         .where(
             jobs.c.state.not_in(sorted(OPEN_JOBS)),
             jobs.c.state_since < before,
-            jobs.c.job_id.not_in(sa.select(answers.c.job_id).where(answers.c.job_id.is_not(None))),
         )
         .limit(limit)
     )

@@ -204,5 +204,3 @@ class Pruned:
     journal: int
     jobs: int
     machines: int
-    secrets: int
-    """Secrets of ended jobs that nobody had dropped: more than 0 hints at a crash in between."""

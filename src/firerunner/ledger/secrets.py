@@ -12,7 +12,6 @@ from firerunner.errors import StaleWrite
 from firerunner.ledger import journal, machines
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.schema import answers, jobs
-from firerunner.ledger.states import OPEN_JOBS
 from firerunner.ledger.transaction import Transaction
 
 REKEY_BATCH: Final = 100
@@ -80,29 +79,6 @@ async def job_token(tx: Transaction, job_id: int) -> bytes | None:
 async def drop_payload(tx: Transaction, job_id: int) -> bool:
     removed = await tx.connection.execute(sa.delete(answers).where(answers.c.job_id == job_id))
     return removed.rowcount > 0
-
-
-async def drop_secrets(tx: Transaction, job_id: int) -> bool:
-    dropped = await drop_payload(tx, job_id)
-    cleared = await tx.connection.execute(
-        sa.update(jobs).where(jobs.c.job_id == job_id, jobs.c.token.is_not(None)).values(token=None)
-    )
-    return dropped or cleared.rowcount > 0
-
-
-async def left_behind(tx: Transaction, before: float, limit: int) -> list[int]:
-    """Jobs that ended before then and still have a secret."""
-    query = (
-        sa.select(jobs.c.job_id)
-        .outerjoin(answers, answers.c.job_id == jobs.c.job_id)
-        .where(
-            jobs.c.state.not_in(sorted(OPEN_JOBS)),
-            jobs.c.state_since < before,
-            sa.or_(jobs.c.token.is_not(None), answers.c.seq.is_not(None)),
-        )
-        .limit(limit)
-    )
-    return list((await tx.connection.execute(query)).scalars())
 
 
 async def rekey(tx: Transaction, *, keys: Keyring, place: Place) -> tuple[int, Place | None]:

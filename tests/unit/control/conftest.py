@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +20,11 @@ from firerunner.fakes.gitlab.model import Job, Pipeline
 from firerunner.fakes.machines import FakeDriver
 from firerunner.gate import GateEvent, GuestFacts, create_gate
 from firerunner.gitlab import GitLabCalls, JobClient, RestClient, RunnerClient, RunnersClient, new_http
-from firerunner.images import Image, Manifest, RunnerFacts, RunnerKind
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
-from firerunner.machines.spec import ImageFiles
 from firerunner.serving import served
 from firerunner.settings import GitLabSettings, PoolSettings
 from firerunner.telemetry import Counters
+from tests.scene.paper import paper_image
 
 Found = TypeVar("Found")
 WAIT_S = 20.0
@@ -38,30 +36,6 @@ one:
   script: [echo hello]
   retry: {max: 1, when: [runner_system_failure]}
 """
-
-INFO = {
-    "name": "gitlab-runner",
-    "version": "19.4.0",
-    "executor": "shell",
-    "features": {"cancelable": True, "cancel_gracefully": True, "trace_size": True, "refspecs": True},
-}
-
-
-def image() -> Image:
-    """An image without files: these machines do not boot from it."""
-    manifest = Manifest(
-        name="demo",
-        kernel_version="6.1",
-        files={},
-        runner=RunnerFacts(kind=RunnerKind.STAND_IN, version="1", sha256="0" * 64),
-        production=False,
-        info=INFO,
-        recipe_digest="0" * 64,
-        root_digest="0" * 64,
-        built_at=datetime(2026, 1, 1, tzinfo=UTC),
-    ).sealed()
-    nowhere = Path("/nonexistent")
-    return Image(manifest, ImageFiles(manifest.digest, nowhere, nowhere, nowhere))
 
 
 class World:
@@ -81,7 +55,7 @@ class World:
         self.ahead_s = 0.0
         """How far the controller's clock is ahead."""
         self._stack = stack
-        self._image = image()
+        self._image = paper_image()
         self.token = gitlab.add_runner(["small"], run_untagged=True)
 
     async def open(self) -> None:

@@ -257,9 +257,18 @@ async def test_secrets_go_when_they_are_not_needed_any_more(ledger: Ledger) -> N
     assert await ledger.drop_payload(7) is True
     assert (await ledger.payload(7), await ledger.job_token(7)) == (None, "canary-job-token")
     assert (await ledger.job(7)).has_payload is False
-    assert await ledger.drop_secrets(7) is True
+    await ledger.move_job(7, JobState.RETURNED)
     assert await ledger.job_token(7) is None
-    assert await ledger.drop_secrets(7) is False
+
+
+async def test_the_end_of_a_job_takes_its_payload_with_it(ledger: Ledger) -> None:
+    await job_assigned(ledger)
+
+    over = await ledger.move_job(7, JobState.ENDED)
+
+    assert over.has_payload is False
+    assert (await ledger.payload(7), await ledger.job_token(7)) == (None, None)
+    assert await ledger.job(7) == over
 
 
 async def test_an_unknown_job_is_none_to_readers_and_stale_to_writers(ledger: Ledger) -> None:
