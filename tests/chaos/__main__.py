@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.real import play_real
 from tests.chaos.scenario import WINDOW, Verdict
 from tests.chaos.workers import quiet, scenario
 
@@ -37,6 +38,8 @@ def main() -> int:
     total = Total()
     with tempfile.TemporaryDirectory(prefix="firerunner-chaos-", dir=_fast()) as folder:
         simulate(Path(folder), given.n, given.seed, total)
+    if given.real:
+        asyncio.run(play_real(given.real, given.seed, total.add_real, _say))
     print(json.dumps(total.report(given.n, given.seed, given.real)))
     return 0 if total.is_clean else 1
 

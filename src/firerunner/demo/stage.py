@@ -69,16 +69,17 @@ async def set_up(
     restart_after_s: float = RESTART_S,
     egress: Sequence[str] = ("gitlab",),
     hosts: int = 0,
+    api_token: bool = False,
 ) -> AsyncIterator[Stage]:
     """Build the stage with an image from `store`; take all of it away afterwards, whatever happens.
 
-    `hosts`: so many fake Flintlocks; 0: this computer makes the machines.
+    `hosts`: so many fake Flintlocks; 0: this computer makes the machines. `api_token`: the service has one.
     """
     directory = Path(tempfile.mkdtemp(prefix="firerunner-demo-"))
     directory.chmod(0o711)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            yield await _build(directory, store, image, restart_after_s, egress, hosts, stack)
+            yield await _build(directory, store, image, restart_after_s, egress, hosts, api_token, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -90,6 +91,7 @@ async def _build(
     restart_after_s: float,
     egress: Sequence[str],
     count: int,
+    api_token: bool,
     stack: contextlib.AsyncExitStack,
 ) -> Stage:
     name = OUTSIDE if count else GITLAB_NAME
@@ -124,7 +126,8 @@ async def _build(
         hosts.let_through(gate, urlsplit(gitlab.url).port or 80)
     config = directory / "config.yaml"
     described: dict[str, Any] = {
-        "gitlab": {"url": gitlab.url, "clone_url": gitlab.external_url, "webhook_secret": secret},
+        "gitlab": {"url": gitlab.url, "clone_url": gitlab.external_url, "webhook_secret": secret}
+        | ({"api_token": gitlab.api_token} if api_token else {}),
         "state_dir": str(directory / "state"),
         "image_dir": str(store),
         "listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}"},
