@@ -26,12 +26,13 @@ from firerunner.hosting import HostDriver, driver_of
 from firerunner.intake import Door, Hook
 from firerunner.leading import Term, hearing, last_answers, new_holder
 from firerunner.listening import listen
+from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
-from firerunner.web import Readiness, create_web
+from firerunner.web import Access, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
 """How often a gate whose controller does not lead looks whether a job has come for a guest that asks."""
@@ -68,6 +69,7 @@ class _Service:
         self._pools = KnownPools(settings.asking_pools())
         self._sized: dict[str, PoolSettings] = {}
         self._doors: list[Served] = []
+        self._access = Access()
         self._term: Term | None = None
         self._stop = asyncio.Event()
         self._asks_left: set[asyncio.Task[None]] = set()
@@ -95,13 +97,18 @@ class _Service:
         self._teller = Teller(ledger, gate.spoken if _is_shared(settings) else dict, self._log)
         self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
         self._door.configure(settings.webhook, settings.gitlab)
-        web = create_web(self._door.endpoint, self._readiness, counters)
+        self._access.configure(settings.api, settings.webhook)
+        acts = operations(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term)
+        api = create_api(acts, self._access, counters.count_api)
+        web = create_web(self._door.endpoint, self._readiness, counters, api)
         gate.open()
         await self._stack.enter_async_context(served(gate, gate_socket))
         if https_socket is not None:
-            door = served(gate, https_socket, certificate=_gate_certificate(settings))
+            shown = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
+            door = served(gate, https_socket, certificate=shown)
             self._doors.append(await self._stack.enter_async_context(door))
-        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=_certificate(settings))
+        shown = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
+        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=shown)
         self._doors.append(await self._stack.enter_async_context(door))
         for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
             task = asyncio.create_task(work)
@@ -235,6 +242,7 @@ class _Service:
         """Put new settings into force. Raises FireRunnerError before anything has changed."""
         await self._connections.configure(settings)
         self._door.configure(settings.webhook, settings.gitlab)
+        self._access.configure(settings.api, settings.webhook)
         self._set_pools(settings)
         set_log_level(settings.log.level)
         for door in self._doors:
@@ -288,13 +296,3 @@ class _Service:
         ):
             loop.add_signal_handler(number, stop, how)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
-
-
-def _certificate(settings: Settings) -> Certificate | None:
-    listen = settings.listen
-    return Certificate(listen.web_cert_file, listen.web_key_file) if listen.web_cert_file else None
-
-
-def _gate_certificate(settings: Settings) -> Certificate | None:
-    listen = settings.listen
-    return Certificate(listen.gate_cert_file, listen.gate_key_file) if listen.gate_cert_file else None

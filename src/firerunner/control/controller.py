@@ -31,6 +31,7 @@ from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped,
 from firerunner.images import Image, Manifest
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineRecord, MachineState
+from firerunner.machines.spec import Resources
 from firerunner.planning import (
     Action,
     Ask,
@@ -51,6 +52,7 @@ from firerunner.planning import (
     plan,
     reasons,
 )
+from firerunner.planning.entries import NOTHING
 from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
@@ -151,6 +153,11 @@ class Controller:
             "gitlab": ({pool.gitlab for pool in pools}, dict(self._ctx.gitlab_faults)),
             "pool": ({pool.name for pool in pools}, self.blocked()),
         }
+
+    def rooms(self) -> dict[str, Resources]:
+        """What hosts give out, of those that could be asked the last time."""
+        facts = {name: host.facts for name, host in self._fleet.hosts.items()}
+        return {name: told.capacity for name, told in facts.items() if told and told.capacity != NOTHING}
 
     @property
     def stopping(self) -> Stop | None:

@@ -81,6 +81,18 @@ async def select(tx: Transaction, states: Collection[JobState]) -> list[JobRecor
     return [_record(row) for row in await tx.connection.execute(query)]
 
 
+async def page(
+    tx: Transaction, states: Collection[JobState] | None, before: int | None, limit: int
+) -> list[JobRecord]:
+    """In the order of the primary key, so that a page costs a page however many there are."""
+    query = _SELECT.order_by(jobs.c.job_id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(jobs.c.state.in_(sorted(states)))
+    if before is not None:
+        query = query.where(jobs.c.job_id < before)
+    return [_record(row) for row in await tx.connection.execute(query)]
+
+
 async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: bytes) -> JobRecord:
     machine = await machines.get(tx, machine_id)
     known, is_number_free = await _known(tx, machine.gitlab, job.job_id)

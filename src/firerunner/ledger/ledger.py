@@ -110,6 +110,12 @@ class Ledger:
         """Oldest first."""
         return await self._read(lambda tx: machines.select(tx, states))
 
+    async def machines_page(
+        self, states: Collection[MachineState] | None, *, after: str = "", limit: int
+    ) -> list[MachineRecord]:
+        """By id, those above `after`; of all states if None are given."""
+        return await self._read(lambda tx: machines.page(tx, states, after, limit))
+
     async def move_machine(
         self,
         machine_id: str,
@@ -222,6 +228,12 @@ class Ledger:
     async def jobs(self, states: Collection[JobState] = OPEN_JOBS) -> list[JobRecord]:
         """Oldest first."""
         return await self._read(lambda tx: jobs.select(tx, states))
+
+    async def jobs_page(
+        self, states: Collection[JobState] | None, *, before: int | None = None, limit: int
+    ) -> list[JobRecord]:
+        """The highest number first, those below `before`; of all states if None are given."""
+        return await self._read(lambda tx: jobs.page(tx, states, before, limit))
 
     async def job_of_machine(self, machine_id: str) -> JobRecord | None:
         return await self._read(lambda tx: jobs.of_machine(tx, machine_id))

@@ -46,6 +46,16 @@ async def select(tx: Transaction, states: Collection[MachineState]) -> list[Mach
     return [_record(row) for row in await tx.connection.execute(query)]
 
 
+async def page(
+    tx: Transaction, states: Collection[MachineState] | None, after: str, limit: int
+) -> list[MachineRecord]:
+    """In the order of the primary key, so that a page costs a page however many there are."""
+    query = _SELECT.where(machines.c.machine_id > after).order_by(machines.c.machine_id).limit(limit)
+    if states is not None:
+        query = query.where(machines.c.state.in_(sorted(states)))
+    return [_record(row) for row in await tx.connection.execute(query)]
+
+
 async def asking(tx: Transaction) -> list[MachineRecord]:
     query = _SELECT.where(machines.c.ask_started_at.is_not(None)).order_by(machines.c.ask_started_at)
     return [_record(row) for row in await tx.connection.execute(query)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from firerunner.errors import SettingsError
 
@@ -23,6 +24,11 @@ class Certificate:
 
     chain: Path
     key: Path | None = None
+
+    @classmethod
+    def of(cls, chain: Path | None, key: Path | None) -> Self | None:
+        """As the settings name them; None for a socket without TLS."""
+        return cls(chain, key) if chain else None
 
     def context(self) -> ssl.SSLContext:
         """What TLS needs, as the files are now: TLS 1.2 and 1.3. Raises SettingsError."""

@@ -1,5 +1,6 @@
 """YAML, environment and secret files become typed settings; the only reader of configuration."""
 
+from firerunner.settings.api import ApiSettings
 from firerunner.settings.gitlab import GitLabSettings
 from firerunner.settings.hosts import HostSettings, TlsSettings
 from firerunner.settings.load import load_settings
@@ -10,6 +11,7 @@ from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSet
 from firerunner.settings.sized import SizedSettings
 
 __all__ = [
+    "ApiSettings",
     "DatabaseSettings",
     "GitLabSettings",
     "HostSettings",

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from firerunner.machines.spec import Destination
+from firerunner.settings.api import ApiSettings
 from firerunner.settings.gitlab import GitLabSettings
 from firerunner.settings.hosts import HostSettings
 from firerunner.settings.pools import PoolSettings
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
 
     listen: ListenSettings = ListenSettings()
     webhook: WebhookSettings = WebhookSettings()
+    api: ApiSettings = ApiSettings()
     proxy: ProxySettings = ProxySettings()
     """How this computer reaches GitLab. Guests have their pool's `proxy`."""
 

@@ -14,10 +14,10 @@ class ListenSettings(Section):
     """The two doors."""
 
     web: Address = "127.0.0.1:8080"
-    """Webhook, health and metrics."""
+    """Webhook, API, health and metrics."""
 
     web_cert_file: ReadableFile | None = None
-    """PEM certificate chain: webhook, health and metrics are then served by HTTPS."""
+    """PEM certificate chain: webhook, API, health and metrics are then served by HTTPS."""
 
     web_key_file: ReadableFile | None = None
     """PEM private key of `web_cert_file`. None: it stands in the same file."""
@@ -68,10 +68,12 @@ class WebhookSettings(Section):
     """Networks that hooks may come from. Empty: all."""
 
     trusted_proxies: Networks = ()
-    """Reverse proxies in front of us: their `X-Forwarded-For` is believed, nobody else's."""
+    """Reverse proxies in front of us: their `X-Forwarded-For` is believed, nobody else's. By it the API tells
+    its clients apart, too."""
 
     failures_per_minute: int = Field(default=10, ge=1)
-    """A client with more failed authentications in a minute gets 429. Authentic hooks are never limited."""
+    """A client with more failed authentications in a minute gets 429. Authentic hooks are never limited. The
+    same goes for the API, which counts for itself."""
 
 
 class DatabaseSettings(WithSecrets):

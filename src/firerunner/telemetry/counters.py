@@ -20,8 +20,13 @@ class Counters:
         self.deaths = counter("machine_deaths_total", "Machines that died or were given up.", "pool")
         self.leaks = counter("leaks_total", "Machines found on a host that the ledger does not know.", "host")
         self.hooks = counter("hooks_total", "Webhook requests by outcome.", "outcome")
+        self.api = counter("api_requests_total", "API requests by right and status.", "right", "status")
         self.gate = counter("gate_events_total", "What the gate saw, by kind and detail.", "kind", "detail")
         self.gitlab = counter("gitlab_events_total", "Calls to GitLab by kind and outcome.", "kind", "detail")
+
+    def count_api(self, right: str, status: str) -> None:
+        """For the API's `count` argument."""
+        self.api.labels(right, status).inc()
 
     def count_gate(self, kind: str, detail: str) -> None:
         """For the gate's `count` argument."""

@@ -1,4 +1,4 @@
-"""The web application: `/webhook`, `/health`, `/ready`, `/metrics`."""
+"""The web application: `/webhook`, `/health`, `/ready`, `/metrics`, and the API below `/api/v1`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner import __version__
 from firerunner.telemetry import Counters
+from firerunner.web.api import PREFIX
+from firerunner.web.headers import with_security_headers
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -24,10 +27,13 @@ class Readiness(BaseModel):
 
 
 def create_web(
-    webhook: Callable[[Request], Any], readiness: Callable[[], Awaitable[Readiness]], counters: Counters
-) -> FastAPI:
+    webhook: Callable[[Request], Any],
+    readiness: Callable[[], Awaitable[Readiness]],
+    counters: Counters,
+    api: ASGIApp | None = None,
+) -> ASGIApp:
     """The application that listens at `listen.web`."""
-    app = FastAPI(title="FireRunner", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None)  # what is described is the API, which does that itself
     # With any method: the door says what it is for.
     app.add_route("/webhook", webhook, methods=_ANY_METHOD, include_in_schema=False)
 
@@ -47,4 +53,17 @@ def create_web(
         """Prometheus exposition."""
         return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return app
+    return with_security_headers(app if api is None else _beside(app, api))
+
+
+def _beside(app: ASGIApp, api: ASGIApp) -> ASGIApp:
+    """Both, by path. Starlette's `Mount` leaves out paths with a line break in them."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path == PREFIX or path.startswith(f"{PREFIX}/"):
+            await api({**scope, "root_path": scope.get("root_path", "") + PREFIX}, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return either

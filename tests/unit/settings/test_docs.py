@@ -74,7 +74,7 @@ def _with_files_here(said: Any, folder: Path) -> Any:
         ledgers_own = key == "key_file" and "cert_file" not in said
         if key.endswith("_file") and isinstance(value, str) and not ledgers_own:
             file = folder / Path(value).name
-            file.write_text("whsec_" + "A" * 43 + "=" if "signing" in key else "glrt-secret")
+            file.write_text("whsec_" + "A" * 43 + "=" if "signing" in key else f"glrt-{key}-{'x' * 32}")
             made[key] = str(file)
     return made
 

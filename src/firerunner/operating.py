@@ -1,0 +1,87 @@
+"""What operators see and do through the API, out of the ledger, the settings and the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firerunner.control import Context, Controller
+from firerunner.control.asking import fail_machine
+from firerunner.control.sizing import Sizing
+from firerunner.ledger import HostOrder, HostUse, MachineRecord
+from firerunner.machines.spec import Resources
+from firerunner.settings import HostSettings, Settings
+from firerunner.web import Host, Operations, Pool, Size
+
+
+def operations(
+    settings: Callable[[], Settings], context: Context, controller: Controller, sizing: Sizing
+) -> Operations:
+    """For the API of this service. `settings` gives those in force."""
+
+    async def hosts() -> list[Host]:
+        orders = await context.ledger.host_orders()
+        machines = await context.ledger.machines()
+        rooms, troubles = controller.rooms(), context.host_troubles | context.host_faults
+        return [
+            _host(
+                host,
+                [machine for machine in machines if machine.host == host.name],
+                orders.get(host.name) or HostOrder(HostUse.NORMAL, "", 0.0),
+                troubles.get(host.name),
+                rooms.get(host.name),
+            )
+            for host in settings().hosts
+        ]
+
+    async def pools() -> list[Pool]:
+        machines = await context.ledger.machines()
+        silent = sizing.reasons() | controller.reasons()
+        return [
+            Pool(
+                name=pool.name,
+                gitlab=pool.gitlab,
+                image=pool.image,
+                executor=pool.executor,
+                resources=Size.model_validate(pool.resources),
+                limit=pool.limit,
+                warm=pool.warm,
+                machines=sum(machine.pool == pool.name for machine in machines),
+                jobs=sum(machine.pool == pool.name and machine.job_id is not None for machine in machines),
+                silent=silent.get(pool.name),
+            )
+            for pool in context.pools.declared()
+        ]
+
+    async def destroy(machine_id: str, reason: str) -> None:
+        await fail_machine(context, machine_id, reason)
+
+    return Operations(
+        ledger=context.ledger,
+        host_names=lambda: [host.name for host in settings().hosts],
+        hosts=hosts,
+        pools=pools,
+        destroy=destroy,
+    )
+
+
+def _host(
+    host: HostSettings,
+    machines: list[MachineRecord],
+    order: HostOrder,
+    trouble: str | None,
+    room: Resources | None,
+) -> Host:
+    used = sum((machine.resources for machine in machines if machine.room_held), Resources(0, 0, 0))
+    return Host(
+        name=host.name,
+        driver=host.driver,
+        labels=host.labels,
+        use=order.use,
+        reason=order.reason,
+        use_since=order.since or None,
+        trouble=trouble,
+        machines=len(machines),
+        jobs=sum(machine.job_id is not None for machine in machines),
+        used=Size.model_validate(used),
+        room=room and Size.model_validate(room),
+    )

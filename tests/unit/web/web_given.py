@@ -1,0 +1,138 @@
+"""Given: the web application over a real ledger, with settings and a peer that each test chooses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+from starlette.types import ASGIApp
+
+from firerunner.intake import Door
+from firerunner.ledger import JobState, Keyring, Ledger, MachineState, NewJob
+from firerunner.machines.spec import Resources
+from firerunner.settings import ApiSettings, WebhookSettings
+from firerunner.telemetry import Counters
+from firerunner.web import Access, Host, Operations, Pool, Readiness, Size, create_api, create_web
+
+READ, OPERATE = "r" * 32, "o" * 32
+A, B, GONE = "fr-aaaaaaaaaaaa", "fr-bbbbbbbbbbbb", "fr-cccccccccccc"
+SMALL = Resources(1, 512, 1024)
+CANARIES = ("canary-job-token", "canary-ci-secret", "c0ffee" * 10, "canary-sized-token", READ, OPERATE)
+ANSWER = b'{"id":7,"token":"canary-job-token","variables":[{"key":"K","value":"canary-ci-secret"}]}'
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass
+class Given:
+    """What a test holds."""
+
+    ledger: Ledger
+    hosts: list[str] = field(default_factory=lambda: ["kvm-1", "local"])
+    destroyed: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counters = Counters()
+        self.access = Access()
+        self.api = Operations(self.ledger, self._host_names, self._hosts, self._pools, self._destroy)
+        door = Door(lambda hook: None, lambda outcome: None)
+        self.app: ASGIApp = create_web(
+            door.endpoint,
+            self._ready,
+            self.counters,
+            create_api(self.api, self.access, self.counters.count_api),
+        )
+
+    def configure(
+        self, read: str | None = READ, operate: str | None = OPERATE, *, loopback: bool = False, **web: Any
+    ) -> None:
+        tokens = {"read_token": read, "operate_token": operate}
+        said: dict[str, Any] = {name: SecretStr(token) for name, token in tokens.items() if token}
+        self.access.configure(ApiSettings(open_on_loopback=loopback, **said), WebhookSettings(**web))
+
+    async def ask(
+        self,
+        path: str,
+        token: str | None = None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str | bytes] | Sequence[tuple[str, str]] = (),
+        peer: str = "192.0.2.1",
+        url: str = "http://firerunner.example.com",
+        **more: Any,
+    ) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, client=(peer, 50_000))
+        said: list[tuple[str, Any]] = list(bearer(token).items()) if token else []
+        said += headers.items() if isinstance(headers, Mapping) else headers
+        async with httpx.AsyncClient(transport=transport, base_url=url) as http:
+            return await http.request(method, path, headers=said, **more)
+
+    async def act(self, path: str, token: str | None = OPERATE, reason: str = "why") -> httpx.Response:
+        return await self.ask(f"/api/v1/{path}", token, method="POST", json={"reason": reason})
+
+    def counted(self, right: str, status: int) -> float:
+        labels = {"right": right, "status": str(status)}
+        return self.counters.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
+
+    async def fill(self) -> None:
+        """A machine with a job and all its secrets, one without, and one that is gone."""
+        ledger = self.ledger
+        await ledger.reserve(A, "small", "kvm-1", SMALL, "sha256:1")
+        await ledger.begin_ask(A)
+        await ledger.keep_answer(A, ANSWER)
+        await ledger.take(A, NewJob(7, "canary-job-token", "build \U0001f680", 3, "group/project", 3600))
+        await ledger.move_machine(A, MachineState.CREATING, credential_hash="c0ffee" * 10)
+        await ledger.set_credential(A, "c0ffee" * 10)
+        await ledger.reserve(B, "small", "kvm-1", SMALL, "sha256:1")
+        await ledger.reserve(GONE, "small", "local", SMALL, "sha256:1")
+        await ledger.begin_ask(GONE)
+        await ledger.keep_answer(GONE, ANSWER)
+        await ledger.take(GONE, NewJob(8, "canary-job-token", "test", 3, "group/project", None))
+        await ledger.move_job(8, JobState.ENDED, gitlab_status="success")
+        await ledger.move_machine(GONE, MachineState.RETIRING)
+        await ledger.move_machine(GONE, MachineState.GONE)
+        await ledger.note("machine", A, "half a character", {"error": "\ud83d"})
+        await ledger.add_sized_runner(
+            **{"pool": "sized", "gitlab": "gitlab", "template": "t", "tag": "x", "project_id": 1},
+            **{"vcpu": 1, "memory_mib": 1, "runner_id": 1, "token": "canary-sized-token"},
+        )
+
+    def _host_names(self) -> Collection[str]:
+        return self.hosts
+
+    async def _hosts(self) -> list[Host]:
+        size = Size(vcpu=1, memory_mib=2, disk_mib=3)
+        return [
+            Host(
+                **{"name": name, "driver": "qemu", "labels": {}, "use": "normal", "reason": ""},
+                **{"use_since": None, "trouble": None, "machines": 1, "jobs": 1, "used": size, "room": None},
+            )
+            for name in self.hosts
+        ]
+
+    async def _pools(self) -> list[Pool]:
+        return []
+
+    async def _destroy(self, machine_id: str, reason: str) -> None:
+        self.destroyed.append((machine_id, reason))
+
+    async def _ready(self) -> Readiness:
+        return Readiness(ready=True, reasons={}, pools={})
+
+
+async def opened(folder: Path) -> Ledger:
+    return await Ledger.open(
+        f"sqlite:///{folder / 'ledger.db'}", Keyring.load_or_create(folder / "ledger.key"), lambda: 1000.0
+    )
+
+
+def said(answer: httpx.Response) -> str:
+    message: str = json.loads(answer.content)["message"]
+    return message
