@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from firerunner.control import Context, Controller
+from firerunner.control import KnownPools
 from firerunner.control.asking import fail_machine
-from firerunner.control.sizing import Sizing
-from firerunner.ledger import HostOrder, HostUse, MachineRecord
+from firerunner.errors import NotLeader
+from firerunner.leading import Term
+from firerunner.ledger import HostOrder, HostUse, Ledger, MachineRecord
 from firerunner.machines.spec import Resources
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Host, Operations, Pool, Size
 
 
 def operations(
-    settings: Callable[[], Settings], context: Context, controller: Controller, sizing: Sizing
+    settings: Callable[[], Settings], ledger: Ledger, known: KnownPools, term: Callable[[], Term | None]
 ) -> Operations:
-    """For the API of this service. `settings` gives those in force."""
+    """For the API of this service. `settings` gives those in force, `term` what leads, if it is this one."""
 
     async def hosts() -> list[Host]:
-        orders = await context.ledger.host_orders()
-        machines = await context.ledger.machines()
-        rooms, troubles = controller.rooms(), context.host_troubles | context.host_faults
+        orders, machines, leads = await ledger.host_orders(), await ledger.machines(), term()
+        rooms = leads.controller.rooms() if leads else {}
+        troubles = leads.context.host_troubles | leads.context.host_faults if leads else {}
         return [
             _host(
                 host,
@@ -34,8 +35,8 @@ def operations(
         ]
 
     async def pools() -> list[Pool]:
-        machines = await context.ledger.machines()
-        silent = sizing.reasons() | controller.reasons()
+        machines, leads = await ledger.machines(), term()
+        silent = leads.sizing.reasons() | leads.controller.reasons() if leads else {}
         return [
             Pool(
                 name=pool.name,
@@ -49,14 +50,17 @@ def operations(
                 jobs=sum(machine.pool == pool.name and machine.job_id is not None for machine in machines),
                 silent=silent.get(pool.name),
             )
-            for pool in context.pools.declared()
+            for pool in known.declared()
         ]
 
     async def destroy(machine_id: str, reason: str) -> None:
-        await fail_machine(context, machine_id, reason)
+        leads = term()
+        if leads is None:
+            raise NotLeader("another controller leads", remedy="ask that one: `/ready` names it")
+        await fail_machine(leads.context, machine_id, reason)
 
     return Operations(
-        ledger=context.ledger,
+        ledger=ledger,
         host_names=lambda: [host.name for host in settings().hosts],
         hosts=hosts,
         pools=pools,

@@ -82,9 +82,8 @@ async def _kill(stage: Stage, targets: list[tuple[str, str | None]], say: Say) -
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            say(
-                f"real microVMs: killed at {target[0]} {target[1] or ''} {row.subject if row else '(not seen)'}"
-            )
+            seen = row.subject if row else "(not seen)"
+            say(f"real microVMs: killed at {target[0]} {target[1] or ''} {seen}")
         while stage.service.pid in {pid, None}:
             await asyncio.sleep(LOOK_S)
         await asyncio.sleep(1.0)

@@ -9,6 +9,7 @@ import pytest
 
 from firerunner.control.sizing import Sizing
 from firerunner.fakes.machines import Guest, good_life, start
+from firerunner.leading import Term
 from firerunner.ledger import HostUse, JobState
 from firerunner.operating import operations
 from firerunner.settings import HostSettings, Settings
@@ -17,6 +18,9 @@ from firerunner.web import Host, Operations
 from .conftest import World
 
 pytestmark = pytest.mark.anyio
+
+
+NOBODY: Any = None
 
 
 class _NoSizes:
@@ -29,7 +33,8 @@ def operating(world: World) -> Operations:
     settings = Settings.model_validate(
         {"gitlab": {"url": world.gitlab.url}, "pools": [pool], "hosts": [HostSettings(labels={"zone": "a"})]}
     )
-    return operations(lambda: settings, world.context, world.controller, cast(Sizing, _NoSizes()))
+    term = Term(world.context, world.controller, cast(Sizing, _NoSizes()), NOBODY, NOBODY, None)
+    return operations(lambda: settings, world.ledger, world.context.pools, lambda: term)
 
 
 async def test_the_job_of_a_destroyed_machine_is_reported(world: World) -> None:
