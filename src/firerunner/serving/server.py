@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from firerunner.serving.bounds import GATE_BOUNDS, Bounds
 from firerunner.serving.certificate import Certificate
 from firerunner.serving.crowd import Crowd
+from firerunner.serving.headers import SECURITY_HEADERS
 from firerunner.serving.protocol import BoundedProtocol, Opening
 
 _GOODBYE_S = 5
@@ -190,10 +191,11 @@ def _headed(app: ASGIApp, bounds: Bounds) -> ASGIApp:
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = scope["headers"]
-            size = sum(len(name) + len(value) for name, value in headers)
-            if len(headers) > bounds.headers or size > bounds.head_bytes:
-                refusal = PlainTextResponse("too many headers, or too long", 431, {"Connection": "close"})
+            sent = scope["headers"]
+            size = sum(len(name) + len(value) for name, value in sent)
+            if len(sent) > bounds.headers or size > bounds.head_bytes:
+                headers = {"Connection": "close", **SECURITY_HEADERS}
+                refusal = PlainTextResponse("too many headers, or too long", 431, headers)
                 await refusal(scope, receive, send)
                 return
         await app(scope, receive, send)

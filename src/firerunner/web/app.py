@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner import __version__
+from firerunner.serving.headers import with_security_headers
 from firerunner.telemetry import Counters
 from firerunner.web.api import PREFIX
-from firerunner.web.headers import with_security_headers
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 

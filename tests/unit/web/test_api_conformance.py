@@ -14,12 +14,13 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from starlette.types import Message, Receive, Scope, Send
-from web_given import CANARIES, OPERATE, Given, bearer, opened
+from web_given import CANARIES, OPERATE, READ, Given, bearer, opened
 
 from firerunner.ledger import Ledger
 
 T = TypeVar("T")
 MANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+FEW = settings(MANY, max_examples=10)
 
 
 class Elsewhere:
@@ -99,3 +100,17 @@ def test_whatever_is_sent_gets_an_answer_that_is_described(case: Case) -> None:
 
     assert not any(canary in answer.text for canary in CANARIES)
     assert answer.status_code < 500
+
+
+@described.parametrize()
+@FEW
+def test_who_may_only_read_changes_nothing(case: Case) -> None:
+    answer = case.call_and_validate(
+        headers=bearer(READ),
+        excluded_checks=[
+            schemathesis.checks.positive_data_acceptance,
+            schemathesis.checks.unsupported_method,
+        ],
+    )
+
+    assert case.method == "GET" or answer.status_code in {401, 403, 405}

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from web_given import READ, Given
 
-from firerunner.web.headers import SECURITY_HEADERS, with_security_headers
+from firerunner.serving.headers import SECURITY_HEADERS, with_security_headers
 
 pytestmark = pytest.mark.anyio
 
