@@ -156,8 +156,10 @@ class ToGitLab(httpx.AsyncBaseTransport):
         await self._power.point(f"{name}: before")
         try:
             response = await self._weather.carry(self._app, request, self._now)
-        finally:
+        except httpx.HTTPError:
             await self._power.point(f"{name}: after")
+            raise
+        await self._power.point(f"{name}: after")
         return response
 
 

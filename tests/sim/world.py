@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class World:
         self.process: Process | None = None
         self.fault: Exception | None = None
         """What every write of the ledger fails with, while it is set."""
+        self.kinds: dict[tuple[int, str], str] = {}
+        """What each job of a pipeline is, where its name does not say it."""
         self._image = paper_image()
         self._pipelines = itertools.count(101)
 
@@ -242,6 +245,13 @@ class World:
         finally:
             await ledger.aclose()
         return left
+
+    async def journal_rows(self) -> int:
+        """How many there are."""
+        with sqlite3.connect(self.folder / "ledger.db") as database:
+            count = database.execute("SELECT count(*) FROM journal").fetchone()[0]
+        database.close()
+        return int(count)
 
     async def states(self) -> str:
         """For a message: what is where."""

@@ -88,7 +88,7 @@ class Controller:
         self._image_faults: dict[str, str] = {}
         self._stop: Stop | None = None
         self._stop_at = 0.0
-        self._records_s = RECORDS_S
+        self._records_from = 0.0
         self._started = False
         self._started_actions = 0
         self._lost: BaseException | None = None
@@ -387,9 +387,10 @@ class Controller:
         machines = await self._ctx.ledger.machines()
         if await self._ctx.ledger.jobs() or any(_is_on_a_host(machine) for machine in machines):
             return False
-        if self._ctx.lost:
-            self._records_s = RECORDS_S + SURELY_S
-        if machines and self._ctx.clock() - self._stop_at < self._records_s:
+        now = self._ctx.clock()
+        if self._ctx.lost and now - self._stop_at < SURELY_S + RECORDS_S:
+            self._records_from = now
+        if machines and now - max(self._stop_at, self._records_from) < RECORDS_S:
             return False
         for machine in machines:
             self._ctx.log.error("its record stays in GitLab for now", system_id=machine.machine_id)
