@@ -88,6 +88,7 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
             failure_reason=SYSTEM_FAILURE if status == "failed" else None,
         )
         outcome = SYSTEM_FAILURE
+    _tell_gate(ctx, job)
     ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
     ctx.counters.jobs.labels(job.pool, outcome).inc()
     ctx.log.warning("job given back to GitLab", job=job.job_id, name=job.name, reason=why, outcome=outcome)
@@ -106,5 +107,12 @@ async def end(ctx: Context, job: JobRecord, status: str | None, reason: str) -> 
             )
         except StaleWrite:
             return  # the gate has moved it on, or seen its end itself
-            ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
+        _tell_gate(ctx, current)
+        ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
         ctx.counters.jobs.labels(job.pool, status or "unknown").inc()
+
+
+def _tell_gate(ctx: Context, job: JobRecord) -> None:
+    """The gate believes what it knows of a running job for a minute: nothing more is to pass now."""
+    if job.machine_id is not None:
+        ctx.wake_gate(job.machine_id)
