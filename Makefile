@@ -19,7 +19,7 @@ PROTO_CHECK ?=
 APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test test-flintlock unit lint chaos bench docs reference proto lock clean system
+.PHONY: help demo test test-flintlock unit lint chaos hostile soak bench docs reference proto lock clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -39,6 +39,9 @@ test-flintlock: $(VENV)/.ready ## The contract suite and one job on a real host:
 	$(BIN)/pytest -p no:cacheprovider --timeout 900 $(ARGS) \
 		tests/contract/test_drivers.py tests/e2e/test_real_flintlock.py -k "real_flintlock"
 
+hostile: $(VENV)/.ready ## A hostile job next to an honest one, in both network modes (ARGS="--seed 1 --quick"; root for the second)
+	@$(BIN)/python -m tests.hostile $(ARGS)
+
 lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,6 +52,9 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
 
 chaos: $(VENV)/.ready ## Kill the service at N points, REAL of them with real microVMs: nothing lost, leaked, run twice (N SEED REAL)
 	@$(BIN)/python -m tests.chaos --n $(or $(N),1000) --seed $(or $(SEED),7) --real $(or $(REAL),20)
+
+soak: $(VENV)/.ready ## A long life with faults, under a clock that jumps (JOBS SEED)
+	@$(BIN)/python -m tests.soak --jobs $(or $(JOBS),20000) --seed $(or $(SEED),7)
 
 bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one of them)
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
