@@ -18,7 +18,7 @@ from firerunner.images import Image
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 ASK = r"/api/v4/jobs/request"
-AWAY_S = 8.0
+AWAY_S = 5.0
 
 
 @pytest.fixture

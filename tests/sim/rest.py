@@ -42,10 +42,10 @@ class SimRest:
         return int(found["id"])
 
     async def jobs_of(self, runner_id: int, system_id: str) -> list[RunnersJob]:
-        """Running ones."""
-        query = {"status": "running", "system_id": system_id}
+        """Of this id."""
+        query = {"system_id": system_id}
         found = await self._call("GET", f"/runners/{runner_id}/jobs", params=query)
-        return [RunnersJob(job["id"], job["project"]["id"]) for job in found]
+        return [RunnersJob(job["id"], job["project"]["id"], job["status"]) for job in found]
 
     async def cancel_job(self, project_id: int, job_id: int, *, force: bool = False) -> str:
         """Its status afterwards."""

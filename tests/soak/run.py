@@ -31,8 +31,8 @@ GIVEN_BACK = ("failed", "runner_system_failure")
 """Any job may end so where its machines or GitLab's answers fail too often; its author's `retry:` acts."""
 
 TROUBLES = ("kill", "kill", "kill", "storm", "away", "host storm", "blind", "full", "ledger")
-BACKLOG = 25
-LIMIT = 30
+BACKLOG = 60
+LIMIT = 80
 KEEP_S = 2 * 3600.0
 FIRST_LOOK = 2000
 """Jobs after which the memory is read for the first time."""

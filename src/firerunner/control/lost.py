@@ -13,6 +13,8 @@ from firerunner.errors import CallRefused, GitLabError
 from firerunner.gitlab import RestClient, RunnersJob
 
 LOOK_UP = "look up lost job"
+CANCELING = "lost job cancelled"
+_OPEN = frozenset({"running", "canceling"})
 SURELY_S = 60.0
 """So long after the ask GitLab may still hand a job to it: the longest long poll is 50 s."""
 
@@ -51,27 +53,33 @@ async def look_up(ctx: Context, machine_id: str) -> bool:
     runner_id = await rest.runner_of(pool.token)
     if runner_id is None:
         return await _done(ctx, lost, "not looked for: GitLab refuses the runner token")
-    running = await rest.jobs_of(runner_id, machine_id)
+    handed_out = await rest.jobs_of(runner_id, machine_id)
     if any(machine == machine_id for machine, _ in await ctx.ledger.unread_answers()):
         return False  # the answer has come after all
-    for job in running:
+    for job in handed_out:
         if not await ctx.ledger.knows_job(lost.gitlab, job.id):
-            return await _done(ctx, lost, await _end(ctx, rest, job, retry=pool.lost_jobs == "retry"))
+            outcome = await _end(ctx, rest, machine_id, job, retry=pool.lost_jobs == "retry")
+            return await _done(ctx, lost, outcome)
     return await _done(ctx, lost, "GitLab had handed out nothing") if surely else False
 
 
-async def _end(ctx: Context, rest: RestClient, job: RunnersJob, *, retry: bool) -> str:
-    """Cancel the job in GitLab, and have it run again."""
-    status = await rest.cancel_job(job.project_id, job.id)
-    if status == "canceling":  # it waits for its runner to say so, and that is nobody
-        status = await rest.cancel_job(job.project_id, job.id, force=True)
+async def _end(ctx: Context, rest: RestClient, machine_id: str, job: RunnersJob, *, retry: bool) -> str:
+    """Cancel the job in GitLab, and have it run again. Goes on where a lost answer or a crash has left it."""
+    status = job.status
+    if status in _OPEN:
+        await ctx.ledger.note("machine", machine_id, CANCELING, {"job": job.id, "project": job.project_id})
+        ctx.log.error("a job whose hand-over was lost is found", job=job.id, project=job.project_id)
+        # `canceling` waits for its runner to say so, and that is nobody.
+        status = await rest.cancel_job(job.project_id, job.id, force=status == "canceling")
+        if status == "canceling":
+            status = await rest.cancel_job(job.project_id, job.id, force=True)
     outcome = f"job {job.id} of project {job.project_id}: {status}"
-    if retry:
+    rows = await ctx.ledger.journal(subject=machine_id)
+    if retry and status == "canceled" and any(row.event == CANCELING for row in rows):
         try:
             outcome += f", again as job {await rest.retry_job(job.project_id, job.id)}"
-        except CallRefused as error:  # somebody else was quicker
+        except CallRefused as error:  # it has been, by us or by somebody else
             outcome += f", not retried: {error.message}"
-    ctx.log.error("a job whose hand-over was lost is found", outcome=outcome)
     return outcome
 
 

@@ -35,7 +35,7 @@ from firerunner.gitlab.rest_records import (
 MAX_RUNNERS = 1000
 MAX_HOOKS = 200
 MAX_MANAGERS = 10_000
-MAX_RUNNING = 100
+MAX_OF_ONE = 100
 MAX_PENDING = 2000
 """Of the newest pending jobs of a project, so many are looked at."""
 
@@ -173,9 +173,9 @@ class RestClient:
         return [self._read(where, lambda said: read_pending_job(said, project_id), said) for said in found]
 
     async def jobs_of(self, runner_id: int, system_id: str) -> list[RunnersJob]:
-        """The running jobs that a runner was given for this `system_id`."""
+        """The jobs that a runner was given for this `system_id`, whatever has become of them."""
         where = f"/runners/{runner_id}/jobs"
-        found = await self._calls.list(where, at_most=MAX_RUNNING, status="running", system_id=system_id)
+        found = await self._calls.list(where, at_most=MAX_OF_ONE, system_id=system_id)
         return [self._read(where, read_runners_job, said) for said in found]
 
     async def cancel_job(self, project_id: int, job_id: int, *, force: bool = False) -> str:

@@ -182,11 +182,12 @@ class RunnersJob:
 
     id: int
     project_id: int
+    status: str
 
 
 def read_runners_job(said: dict[str, Any]) -> RunnersJob:
     """Raises KeyError, TypeError or ValueError for what is none."""
-    return RunnersJob(int(said["id"]), int(said["project"]["id"]))
+    return RunnersJob(int(said["id"]), int(said["project"]["id"]), str(said["status"]))
 
 
 @dataclass(frozen=True, slots=True)
