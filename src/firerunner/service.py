@@ -20,7 +20,7 @@ from firerunner.control.hearsay import Hearer, Teller
 from firerunner.control.leadership import Leadership
 from firerunner.control.lock import only_controller
 from firerunner.control.sizing import Sizing
-from firerunner.errors import FireRunnerError, HostUnusable, NotLeader, SettingsError
+from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, NotLeader, SettingsError
 from firerunner.gate import GateEvent, Limits, create_gate
 from firerunner.hosting import HostDriver, driver_of
 from firerunner.intake import Door, Hook
@@ -36,6 +36,7 @@ from firerunner.web import Access, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
 """How often a gate whose controller does not lead looks whether a job has come for a guest that asks."""
+AGAIN_S = 1.0
 _FORCED = 75
 """Exit status after a second signal (sysexits' EX_TEMPFAIL): start again and it goes on."""
 
@@ -72,6 +73,7 @@ class _Service:
         self._access = Access()
         self._term: Term | None = None
         self._stop = asyncio.Event()
+        self._how = Stop.HAND_OVER
         self._asks_left: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -94,7 +96,7 @@ class _Service:
             count=counters.count_gate,
             limits=Limits(recheck_s=SHARED_RECHECK_S) if _is_shared(settings) else None,
         )
-        self._teller = Teller(ledger, gate.spoken if _is_shared(settings) else dict, self._log)
+        self._teller = Teller(ledger, self._spoken_elsewhere, self._log)
         self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
@@ -129,6 +131,9 @@ class _Service:
                 await self._lead()
             except NotLeader as error:
                 self._log.warning("another leads now; standing by", error=str(error))
+            except LedgerError as error:
+                self._log.error("cannot lead now", error=str(error))
+                await asyncio.sleep(AGAIN_S)
         gate.close()
         await asyncio.gather(*self._asks_left)
         await self._leadership.resign()
@@ -149,6 +154,8 @@ class _Service:
         try:
             await term.sizing.restore()
             self._term = term
+            if self._stop.is_set():
+                term.stop(self._how)
             await term.run()
         except NotLeader:
             left = asyncio.create_task(last_answers(term))
@@ -191,6 +198,10 @@ class _Service:
             self._term.controller.observe_gate(event)
         else:
             self._teller.gate_event(event)
+
+    def _spoken_elsewhere(self) -> Mapping[str, tuple[float, float]]:
+        """What the leader has to know of our guests; nothing while that is us."""
+        return self._gate.spoken() if self._term is None else {}
 
     def _on_hook(self, hook: Hook) -> None:
         if self._term is not None:
@@ -284,6 +295,7 @@ class _Service:
                 os._exit(_FORCED)
             stopping = True
             self._log.info("stopping", how=how.value)
+            self._how = how
             self._stop.set()
             if self._term is not None:
                 self._term.stop(how)

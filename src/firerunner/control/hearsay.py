@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from firerunner.errors import LedgerError
@@ -104,7 +104,7 @@ class Hearer:
     async def listen(self) -> None:
         """Take in what has come. Raises LedgerError."""
         for kind, body in await self._ledger.receive_signals():
-            if kind == GATE:
+            if kind == GATE and body["event"] in _EVENTS:
                 self._on_gate(_EVENTS[body.pop("event")](**body))
             elif kind == HOOK:
                 self._on_hook(Hook(**(body | {"gitlab": tuple(body["gitlab"])})))
@@ -112,6 +112,3 @@ class Hearer:
                 now = self._clock()
                 ages = {machine: (now - spoke, now - heard) for machine, (spoke, heard) in body.items()}
                 self._spoke = dict(list((self._spoke | ages).items())[-MAX_WAITING:])
-
-
-Listen = Callable[[], Awaitable[None]]
