@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ async def ledger(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Ledger]:
 @pytest.fixture
 def monotonic(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
     moved = Monotonic()
-    monkeypatch.setattr(leadership.time, "monotonic", moved)
+    monkeypatch.setattr(leadership, "time", SimpleNamespace(monotonic=moved))
     monkeypatch.setattr(leadership, "LOOK_S", 0.01)
     return moved
 
