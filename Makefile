@@ -27,9 +27,10 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Run the whole thing here: a faithful GitLab, real microVMs, seven jobs (ARGS=--json)
 	@$(BIN)/firerunner demo $(ARGS)
 
-test: $(VENV)/.ready ## Lint, then every test, with real microVMs (ARGS goes to pytest)
+test: $(VENV)/.ready ## Lint, then every test: two at a time, then those with real microVMs (ARGS goes to pytest)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m "not vm" -n 2 --dist loadfile $(ARGS) || [ $$? = 5 ]
+	$(BIN)/pytest -m vm $(ARGS) || [ $$? = 5 ]
 
 unit: $(VENV)/.ready ## Only the tests that boot no machine
 	$(BIN)/pytest -m "not vm" $(ARGS)

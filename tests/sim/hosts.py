@@ -23,6 +23,8 @@ class Mood:
     seed: int
     bad: float = 0.0
     full: bool = False
+    keeps: bool = False
+    """It destroys nothing."""
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class SimDriver:
     async def destroy(self, machine_id: str) -> None:
         """Idempotent."""
         await self._power.point("destroy: before")
-        kind = self._mood.next()
+        kind = "fails" if self._mood.keeps else self._mood.next()
         await self._trouble(kind, before=True)
         await self._host.destroy(machine_id)
         await self._trouble(kind, before=False)

@@ -271,23 +271,20 @@ def test_a_delete_that_never_finishes_holds_its_room_and_nothing_else(tmp_path: 
     async def scene() -> None:
         async with simulated(tmp_path / "world", Options(5, limit=4)) as world:
             process = await world.start()
+            world.mood.keeps = True
             jobs = world.pipeline(["ok"])
             assert await world.all_ended()
-            world.mood.bad = 1.0
             await asyncio.sleep(120.0)
             (held,) = [each for each in await process.ledger.machines() if each.job_id is not None]
             assert (held.state, held.room_held) == (MachineState.RETIRING, True)
-            world.mood.bad = 0.0
+            world.mood.keeps = False
             more = world.pipeline(["ok"] * 3)
             assert await world.all_ended()
             assert {job.status.value for job in jobs + more} == {"success"}
             assert await world.finish()
             assert await world.leftovers() == []
 
-    async def slow_to_go() -> None:
-        await scene()
-
-    timeline.run(slow_to_go())
+    timeline.run(scene())
 
 
 @pytest.mark.parametrize("after_s", [0.1, 0.6, 1.5, 3.0, 4.0, 5.0, 7.0, 12.0, 20.0])

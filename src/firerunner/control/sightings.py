@@ -29,31 +29,39 @@ class Findings:
     leaked: frozenset[str]
     """Ids that carry our mark but are not in the ledger, or are gone there."""
     brake: str | None = None
-    """If set: too many look dead at once for this to be believed; `dead` is then empty."""
+    """If set: too many have vanished at once for this to be believed; `dead` has none of those."""
+    held: frozenset[str] = frozenset()
+    """Machines whose absence is not believed yet."""
 
 
-def compare(seen: Sequence[Sighting], known: Collection[MachineRecord], may_brake: bool = True) -> Findings:
+def compare(
+    seen: Sequence[Sighting],
+    known: Collection[MachineRecord],
+    may_brake: bool = True,
+    held: frozenset[str] = frozenset(),
+) -> Findings:
     """Compare one host's sightings with the ledger's machines of that host (those that are not gone).
 
     `known` must have been read before `seen`: a machine made in between is then no leak,
-    because the caller acts on a leak only when two looks in a row have shown it.
+    because the caller acts on a leak only when two looks in a row have shown it. `held`: machines whose
+    absence was not believed at the last look; as long as one of them is absent, that goes on, also when
+    the others have ended meanwhile.
     """
     by_id = {sighting.machine_id: sighting for sighting in seen}
-    expected = [machine for machine in known if machine.state in EXPECTED]
-    dead: dict[str, str] = {}
-    vanished = 0
-    for machine in expected:
-        sighting = by_id.get(machine.machine_id)
-        if sighting is None:
-            vanished += 1
-            dead[machine.machine_id] = "the machine vanished from its host"
-        elif not sighting.alive:
-            dead[machine.machine_id] = sighting.detail or "the VMM ended"
+    expected = [machine.machine_id for machine in known if machine.state in EXPECTED]
+    vanished = frozenset(expected) - frozenset(by_id)
+    dead = {
+        machine_id: by_id[machine_id].detail or "the VMM ended"
+        for machine_id in expected
+        if machine_id in by_id and not by_id[machine_id].alive
+    }
     leaked = frozenset(by_id) - {machine.machine_id for machine in known}
-    if may_brake and vanished >= BRAKE_COUNT and vanished >= BRAKE_SHARE * len(expected):
-        brake = f"{vanished} of {len(expected)} machines have vanished at once, without a trace on their host"
-        return Findings({}, leaked, brake)
-    return Findings(dead, leaked)
+    many = len(vanished) >= BRAKE_COUNT and len(vanished) >= BRAKE_SHARE * len(expected)
+    if may_brake and (many or vanished & held):
+        brake = f"{len(vanished)} of {len(expected)} machines have vanished, without a trace on their host"
+        return Findings(dead, leaked, brake, vanished)
+    gone = dict.fromkeys(sorted(vanished), "the machine vanished from its host")
+    return Findings(dead | gone, leaked)
 
 
 def lost(

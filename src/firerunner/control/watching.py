@@ -73,6 +73,7 @@ class HostWatch:
         self._retire = retire
         self._suspects: frozenset[str] = frozenset()
         self._braking_since: float | None = None
+        self._held: frozenset[str] = frozenset()
         self._silent_since: float | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -127,7 +128,8 @@ class HostWatch:
 
     async def _compare(self, seen: Sequence[Sighting], known: Known) -> None:
         ctx = self._ctx
-        findings = compare(seen, known, self._may_brake())
+        findings = compare(seen, known, self._may_brake(), self._held)
+        self._held = findings.held
         if findings.brake and self._braking_since is None:
             await ctx.ledger.note("host", self._host, "mass_death_brake", {"reason": findings.brake})
             ctx.log.error(

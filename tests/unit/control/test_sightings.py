@@ -89,4 +89,19 @@ def test_laws(states: list[MachineState], dead_mask: int, strangers: int) -> Non
 
     assert len(found.leaked) == strangers
     assert set(found.dead) <= {record.machine_id for record in records if record.state in EXPECTED}
-    assert not (found.brake and found.dead)
+    assert not (found.held & set(found.dead))
+
+
+def test_the_brake_holds_for_those_it_was_put_on_for_also_when_they_become_few() -> None:
+    records = [machine(number, MachineState.BUSY) for number in range(BRAKE_COUNT + 1)]
+    first = compare([], records)
+
+    later = compare([], records[:2], held=first.held)
+    back = compare([alive(record) for record in records[:2]], records[:2], held=later.held)
+
+    assert first.brake is not None
+    assert (later.brake is not None, later.dead) == (True, {})
+    assert (back.brake, back.dead, back.held) == (None, {}, frozenset())
+    assert set(compare([], records[:2], may_brake=False, held=first.held).dead) == {
+        record.machine_id for record in records[:2]
+    }
