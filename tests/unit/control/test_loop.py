@@ -11,8 +11,9 @@ from firerunner.errors import LedgerError
 from firerunner.fakes.machines import Guest, good_life, start
 from firerunner.ledger import JobRecord, JobState, MachineState, NewJob
 from firerunner.machines.spec import MachineSpec, Resources
+from tests.scene.paper import paper_image
 
-from .conftest import World, image
+from .conftest import World
 
 pytestmark = pytest.mark.anyio
 
@@ -316,7 +317,7 @@ async def test_a_machine_nobody_knows_is_removed(world: World) -> None:
 
     world.driver.life = idles
     await world.driver.create(
-        MachineSpec("fr-stranger0000", Resources(1, 256, 1024), image().files, world.gate_address, "x")
+        MachineSpec("fr-stranger0000", Resources(1, 256, 1024), paper_image().files, world.gate_address, "x")
     )
 
     async def removed() -> bool:
