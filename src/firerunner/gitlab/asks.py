@@ -126,7 +126,7 @@ class RunnerClient(Wire):
             return AskedJob(raw, complete=whole)
         if response.status_code == 204:
             return AskedNothing(response.headers.get(LAST_UPDATE))
-        return self._no(httpx.Response(response.status_code, headers=_plain(response), content=raw))
+        return self._no(_read_whole(response, raw))
 
     async def _read(self, response: httpx.Response) -> tuple[bytes, bool]:
         kept = bytearray()
@@ -152,8 +152,8 @@ class RunnerClient(Wire):
         )
 
 
-def _plain(response: httpx.Response) -> httpx.Headers:
+def _read_whole(response: httpx.Response, content: bytes) -> httpx.Response:
     headers = response.headers.copy()
     for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):
         headers.pop(name, None)
-    return headers
+    return httpx.Response(response.status_code, headers=headers, content=content, request=response.request)

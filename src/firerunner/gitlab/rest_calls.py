@@ -19,6 +19,7 @@ from firerunner.gitlab.backoff import retry_after_s, wait_s
 from firerunner.gitlab.http import READ_TIMEOUT_S, USER_AGENT
 from firerunner.gitlab.rest_session import new_session
 from firerunner.gitlab.wire import MAX_MESSAGE_CHARS, MAX_WAIT_S, is_retriable
+from firerunner.hiding import without
 
 PAGE = 100
 """GitLab's largest page."""
@@ -39,6 +40,8 @@ class RestCalls:
         self._session = new_session(ca_file=ca_file, proxy=proxy)
         self._session.hooks["response"] = [self._remember]
         self._headers: Mapping[str, str] = {}
+        self._token = token
+        self._shown: tuple[str | None, ...] = (token,)
         self._lock = asyncio.Lock()
         self._gitlab = gitlab.Gitlab(
             self.base_url,
@@ -72,7 +75,9 @@ class RestCalls:
     async def post(self, path: str, **said: Any) -> dict[str, Any]:
         """Never repeated: its effect may be there although its answer is not."""
         return await self._object(
-            path, lambda: self._gitlab.http_post(path, post_data=said, obey_rate_limit=False)
+            path,
+            lambda: self._gitlab.http_post(path, post_data=said, obey_rate_limit=False),
+            shown=said.get("token"),
         )
 
     async def put(self, path: str, **said: Any) -> dict[str, Any]:
@@ -88,6 +93,7 @@ class RestCalls:
                 path,
                 lambda: self._gitlab.http_request("delete", path, post_data=said, obey_rate_limit=False),
                 3,
+                shown=said.get("token"),
             )
         except CallRefused as error:
             if error.status == 404:
@@ -96,15 +102,22 @@ class RestCalls:
         return True
 
     async def _object(
-        self, path: str, call: Callable[[], dict[str, Any] | requests.Response], tries: int = 1
+        self,
+        path: str,
+        call: Callable[[], dict[str, Any] | requests.Response],
+        tries: int = 1,
+        *,
+        shown: str | None = None,
     ) -> dict[str, Any]:
-        said = await self._call(path, call, tries)
+        said = await self._call(path, call, tries, shown=shown)
         if isinstance(said, requests.Response):
             raise self._no_api(path, f"{said.status_code} without JSON")
         return said
 
-    async def _call(self, path: str, call: Callable[[], T], tries: int) -> T:
+    async def _call(self, path: str, call: Callable[[], T], tries: int, *, shown: str | None = None) -> T:
+        """`shown`: another token than ours that the call holds."""
         async with self._lock:
+            self._shown = (self._token, shown)
             for attempt in range(1, tries + 1):
                 try:
                     return await asyncio.to_thread(self._once, path, call)
@@ -132,12 +145,12 @@ class RestCalls:
             yield
         except GitlabAuthenticationError as error:
             raise TokenRefused(
-                f"GitLab at {self.base_url} refuses the API token: {_text(error.error_message)}",
+                f"GitLab at {self.base_url} refuses the API token: {self._text(error.error_message)}",
                 remedy="give a token that is valid and not expired",
             ) from error
         except GitlabHttpError as error:
             status = error.response_code or 0
-            text = _text(error.error_message)
+            text = self._text(error.error_message)
             text = text if text.startswith(str(status)) else f"{status} {text}"
             message = f"GitLab at {self.base_url} answers {path} with {text}"
             if is_retriable(status):
@@ -149,16 +162,20 @@ class RestCalls:
         except (GitlabParsingError, RedirectError, requests.exceptions.InvalidJSONError) as error:
             raise self._no_api(path, str(error)) from error
         except requests.exceptions.RequestException as error:
+            why = f"{type(error).__name__} {self._text(error)}"
             raise Unreachable(
-                f"GitLab at {self.base_url} does not answer {path}: {type(error).__name__} {_text(error)}",
+                f"GitLab at {self.base_url} does not answer {path}: {why}",
                 remedy="check the address, the network, `ca_file` and `proxy`",
             ) from error
 
     def _no_api(self, path: str, why: str) -> BadAnswer:
         return BadAnswer(
-            f"what answers {path} at {self.base_url} is not GitLab's API: {_text(why)}",
+            f"what answers {path} at {self.base_url} is not GitLab's API: {self._text(why)}",
             remedy="check that the URL is that of a GitLab, with its sub-path if it has one",
         )
+
+    def _text(self, said: object) -> str:
+        return " ".join(without(str(said), self._shown).split())[:MAX_MESSAGE_CHARS]
 
 
 def _remedy(status: int) -> str:
@@ -166,7 +183,3 @@ def _remedy(status: int) -> str:
         403: "the token lacks a scope or its user a role: see docs/gitlab-setup.md",
         404: "it does not exist, or the token may not see it",
     }.get(status, "")
-
-
-def _text(said: object) -> str:
-    return " ".join(str(said).split())[:MAX_MESSAGE_CHARS]

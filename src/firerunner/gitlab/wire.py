@@ -15,6 +15,7 @@ import httpx
 
 from firerunner.errors import GitLabError, Unreachable
 from firerunner.gitlab.backoff import retry_after_s, wait_s
+from firerunner.hiding import without
 
 Count = Callable[[str, str], None]
 """Called with the activity (`ask`, `keep`, ...) and the kind of error, once for each error."""
@@ -23,6 +24,9 @@ RETRIABLE = frozenset({408, 429, 500, 502, 503, 504})
 """And all from 512 on; as gitlab-runner (network/retry_requester.go)."""
 
 MAX_MESSAGE_CHARS = 300
+
+TOKEN_HEADERS = ("RUNNER-TOKEN", "JOB-TOKEN", "PRIVATE-TOKEN")
+"""How a call shows whose it is."""
 
 
 def uncounted(activity: str, kind: str) -> None:
@@ -40,7 +44,7 @@ def is_web_page(headers: httpx.Headers) -> bool:
 
 
 def message_of(response: httpx.Response) -> str:
-    """What a read response says, short and fit for a log line."""
+    """What a read response says, short, fit for a log line, and without the token that it was shown."""
     if is_web_page(response.headers):
         return f"{response.status_code} with a web page instead of an API answer"
     try:
@@ -49,9 +53,14 @@ def message_of(response: httpx.Response) -> str:
         said = response.text
     if isinstance(said, dict):
         said = said.get("message") or said.get("error") or ""
-    text = " ".join(str(said).split())[:MAX_MESSAGE_CHARS]
+    text = " ".join(without(str(said), _shown(response)).split())[:MAX_MESSAGE_CHARS]
     code = str(response.status_code)
     return text if text.startswith(code) else f"{code} {text}".strip()
+
+
+def _shown(response: httpx.Response) -> list[str]:
+    headers = response.request.headers
+    return [headers[name] for name in TOKEN_HEADERS if name in headers]
 
 
 def kind_of(error: httpx.HTTPError) -> str:

@@ -12,6 +12,7 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from firerunner.errors import HostUnreachable
+from firerunner.hiding import without
 from firerunner.machines.flintlock.answers import NotThere, meaning
 from firerunner.machines.flintlock.channel import Endpoint, call_metadata, open_channel
 from firerunner.machines.flintlock.proto import service_pb2, types_pb2
@@ -31,6 +32,7 @@ class FlintlockClient:
         """Raises SettingsError for a certificate that cannot be read. `timeout_s`: of each try of a call."""
         self.address = endpoint.address
         self._timeout_s = timeout_s
+        self._token = endpoint.token
         self._metadata = call_metadata(endpoint)
         self._channel = open_channel(endpoint)
 
@@ -91,5 +93,6 @@ class FlintlockClient:
         try:
             answer: Answer = await method(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            raise meaning(self.address, call, error.code(), error.details() or "") from error
+            said = without(error.details() or "", (self._token,))
+            raise meaning(self.address, call, error.code(), said) from error
         return answer
