@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class ControllerProcess:
     log: Path
     gate: int
     web: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to ours."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -55,6 +57,8 @@ class ControllerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self.config.parent,
+                env={**os.environ, **self.environment},
             )
 
     async def ready(self) -> dict[str, Any]:
@@ -168,8 +172,12 @@ async def scene(
     *,
     pool: dict[str, Any] | None = None,
     seed: int = 0,
+    flintlock_token: str | None = None,
+    describe: Callable[[dict[str, Any], FakeGitLab, Path], None] = lambda *_: None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Scene]:
-    """`database_url`: None for SQLite, with one controller."""
+    """`database_url`: None for SQLite, with one controller. `describe` may change the configuration, before
+    it is written into the folder that it is told; `environment` is added to that of the controllers."""
     store = cache_dir() / "images"
     Store(store).note_published(image, PUBLISHED)
     vmm = GuestVmm()
@@ -177,7 +185,7 @@ async def scene(
         async with contextlib.AsyncExitStack() as stack:
             gitlab = await stack.enter_async_context(FakeGitLab(Path(folder) / "gitlab"))
             stack.push_async_callback(vmm.aclose)
-            flintlock = await stack.enter_async_context(FakeFlintlock(vmm=vmm))
+            flintlock = await stack.enter_async_context(FakeFlintlock(vmm=vmm, token=flintlock_token))
             ports = [(free_port(), free_port()) for _ in range(count)]
             gates = await stack.enter_async_context(balancing([gate for gate, _ in ports], seed))
             upstream = await stack.enter_async_context(
@@ -217,8 +225,10 @@ async def scene(
                     }
                 ],
             } | ({"database": {"url": database_url}} if database_url else {})
+            describe(described, gitlab, Path(folder))
             controllers = [
-                _controller(Path(folder), number, described, *ports[number]) for number in range(count)
+                _controller(Path(folder), number, described, environment or {}, *ports[number])
+                for number in range(count)
             ]
             settings = load_settings(controllers[0].config)
             settings.state_dir.mkdir(mode=0o711)
@@ -234,11 +244,11 @@ async def scene(
 
 
 def _controller(
-    folder: Path, number: int, described: dict[str, Any], gate: int, web: int
+    folder: Path, number: int, described: dict[str, Any], environment: Mapping[str, str], gate: int, web: int
 ) -> ControllerProcess:
     config = folder / f"controller-{number}.yaml"
     config.touch(mode=0o600)
     config.write_text(
         yaml.safe_dump(described | {"listen": {"web": f"127.0.0.1:{web}", "gate": f"127.0.0.1:{gate}"}})
     )
-    return ControllerProcess(f"controller {number}", config, folder / f"log-{number}", gate, web)
+    return ControllerProcess(f"controller {number}", config, folder / f"log-{number}", gate, web, environment)

@@ -26,6 +26,8 @@ class GuestVmm:
     """What the next guests do."""
     booted: list[str] = field(default_factory=list)
     """Machine ids, once for each start."""
+    credentials: list[str] = field(default_factory=list)
+    """What they were given, in the same order."""
     _lives: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _http: httpx.AsyncClient | None = None
 
@@ -44,6 +46,7 @@ class GuestVmm:
             credential=boot.credential,
         )
         self.booted.append(boot.machine_id)
+        self.credentials.append(boot.credential)
         self._lives[record.uid] = asyncio.create_task(self._live(Guest(spec, self._http)))
 
     async def _live(self, guest: Guest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +19,9 @@ from firerunner.settings.secrets import WithSecrets, reading_beside, secret_fiel
 
 NOT_SETTINGS = frozenset({"FIRERUNNER_CONFIG", "FIRERUNNER_GITLAB_RUNNER", "FIRERUNNER_GITLAB_RUNNER_HELPER"})
 """Environment variables of ours that do not override the file."""
+
+_QUOTED = re.compile(r"'(?!<[a-z ]+>').{2,}'")
+"""What YAML's messages quote from the text; not the names of its own parts, such as '<block end>'."""
 
 OF_THE_PREDECESSOR = frozenset({"server", "scheduler", "flintlock", "vm", "metrics", "logging"})
 """Sections that only the Go program of the same name had."""
@@ -38,12 +42,22 @@ def load_settings(path: Path, *, missing_secrets: Literal["refuse", "placeholder
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {error}", remedy="Mend the line named above") from error
+        raise SettingsError(
+            f"{path} is not YAML: {_fault(error)}", remedy="Mend the line named above"
+        ) from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise SettingsError(
             f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
         )
     return _settings(path, data, lenient=missing_secrets == "placeholder")
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself and without words of it: it may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f"it cannot be read ({type(error).__name__})"
+    what = _QUOTED.sub("…", error.problem or "it cannot be read")
+    return f"{what}, in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
 
 
 def _settings(path: Path, data: Mapping[str, Any], *, lenient: bool = False) -> Settings:

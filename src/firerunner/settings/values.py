@@ -99,11 +99,17 @@ def checked_url(value: str, *, user_allowed: bool = False) -> str:
     except ValueError:
         port_is_right = False
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_right:
-        raise ValueError(f"expected http(s)://host[:port][/path], got {_without_user(value)!r}")
+        raise ValueError(f"expected http(s)://host[:port][/path], got {without_user(value)!r}")
     if (parts.username and not user_allowed) or parts.query or parts.fragment:
         raise ValueError("the address must hold no user, query or fragment")
     return value.rstrip("/")
 
 
-def _without_user(value: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", value)
+def without_user(value: str) -> str:
+    """The address without what could be a user and a password, also where it is not well formed: all before
+    the last `@` goes, but for the scheme."""
+    before, at, rest = value.rpartition("@")
+    if not at:
+        return value
+    scheme, slashes, _ = before.partition("://")
+    return f"{scheme}://***@{rest}" if slashes and scheme.isalnum() else f"***@{rest}"

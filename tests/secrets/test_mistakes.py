@@ -1,0 +1,31 @@
+"""Mistakes in a configuration are told without what stands there, and `config show` shows no password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firerunner.errors import SettingsError
+from firerunner.settings import load_settings
+from tests.secrets.ordeal import wrong_configurations
+
+GOOD = """
+gitlab:
+- {name: gitlab, url: "http://gitlab.test", webhook_secret: canary-webhook-secret}
+pools: [{name: small, image: demo, runner_token: glrt-canary}]
+api: {operate_token: canary-operator-operate-token-0123456789}
+"""
+
+
+@pytest.mark.parametrize("number", range(len(list(wrong_configurations(GOOD)))))
+def test_a_mistake_is_told_without_what_stands_there(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(list(wrong_configurations(GOOD))[number])
+
+    with pytest.raises(SettingsError) as error:
+        load_settings(path)
+
+    said = str(error.value).replace(str(path), "")
+    assert "canary" not in said, said
+    assert "line" in said or ":" in said
