@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from firerunner.errors import SettingsError
+from firerunner.errors import LedgerError, SettingsError
+from firerunner.ledger.database import parse_url
 from firerunner.settings import load_settings
 from tests.secrets.ordeal import wrong_configurations
 
@@ -29,3 +30,14 @@ def test_a_mistake_is_told_without_what_stands_there(number: int, tmp_path: Path
     said = str(error.value).replace(str(path), "")
     assert "canary" not in said, said
     assert "line" in said or ":" in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:canary@h:canary/db", "postgresql://u:p@canary:x/db", "canary", "mysql://u:canary@h/db"],
+)
+def test_a_database_url_that_cannot_be_read_is_not_shown(url: str) -> None:
+    with pytest.raises(LedgerError) as error:
+        parse_url(url)
+
+    assert "canary" not in str(error.value)

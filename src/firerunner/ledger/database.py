@@ -41,10 +41,12 @@ def parse_url(url: str) -> URL:
     """The database's address with its async driver. Raises `LedgerError` if it is not one of ours."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # without its words: a password may stand in them
         raise LedgerError(
-            f"{url!r} is not a database URL", remedy="write it like sqlite:////var/lib/firerunner/ledger.db"
-        ) from error
+            "the database's URL cannot be read",
+            remedy="write it like sqlite:////var/lib/firerunner/ledger.db or "
+            "postgresql://user:password@host/name, in the password %40 for @, %2F for / and %3A for :",
+        ) from None
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parsed.drivername not in _DRIVERS.values():
         raise LedgerError(
