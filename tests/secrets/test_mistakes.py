@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from firerunner.errors import LedgerError, SettingsError
 from firerunner.ledger.database import parse_url
@@ -41,3 +42,17 @@ def test_a_database_url_that_cannot_be_read_is_not_shown(url: str) -> None:
         parse_url(url)
 
     assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize("token", ["glpat-canary\nglpat-canary2", "glpat-canary x", "glpat-canäry", ""])
+def test_a_token_that_no_header_can_hold_is_refused_at_once(token: str, tmp_path: Path) -> None:
+    path, file = tmp_path / "config.yaml", tmp_path / "token"
+    said = yaml.safe_load(GOOD)
+    said["gitlab"][0]["api_token_file"] = str(file)
+    file.write_text(token)
+    path.write_text(yaml.safe_dump(said))
+
+    with pytest.raises(SettingsError) as error:
+        load_settings(path)
+
+    assert "glpat-canary" not in str(error.value)

@@ -68,6 +68,13 @@ class GitLabSettings(WithSecrets):
     def _is_base_url_or_empty(cls, value: str) -> str:
         return checked_url(value) if value else value
 
+    @field_validator("api_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("expected a token (`glpat-…`), in one word")
+        return value
+
     @field_validator("webhook_secret", "webhook_secret_old")
     @classmethod
     def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:

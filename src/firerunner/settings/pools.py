@@ -109,8 +109,7 @@ class PoolSettings(WithSecrets):
     @field_validator("runner_token")
     @classmethod
     def _is_a_runner_token(cls, value: SecretStr | None) -> SecretStr | None:
-        text = value.get_secret_value() if value else ""
-        if value is not None and (not text or not text.isascii() or any(c.isspace() for c in text)):
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
             raise ValueError("expected a runner authentication token (`glrt-…`), in one word")
         return value
 
