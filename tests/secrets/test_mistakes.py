@@ -56,3 +56,18 @@ def test_a_token_that_no_header_can_hold_is_refused_at_once(token: str, tmp_path
         load_settings(path)
 
     assert "glpat-canary" not in str(error.value)
+
+
+def test_passwords_in_docker_daemon_are_not_shown(tmp_path: Path) -> None:
+    said = yaml.safe_load(GOOD)
+    said["pools"][0]["docker_daemon"] = {
+        "registry-mirrors": ["https://x:canary@mirror.test/"],
+        "proxies": {"http-proxy": "http://x:canary@proxy.test:3128"},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(said))
+    settings = load_settings(path)
+
+    assert "canary" not in str(settings.shown())
+    assert "https://***@mirror.test/" in str(settings.shown())
+    assert "canary" in str(settings.pools[0].docker_daemon)

@@ -23,6 +23,7 @@ from firerunner.settings.hosts import HostSettings
 from firerunner.settings.pools import PoolSettings
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSettings, WebhookSettings
+from firerunner.settings.values import without_user
 
 ENV_PREFIX = "FIRERUNNER_"
 ENV_DELIMITER = "__"
@@ -34,6 +35,15 @@ def _one_or_several(value: Any) -> Any:
 
 def _text(labels: Mapping[str, str]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in labels.items())
+
+
+def _without_users(value: Any) -> Any:
+    """`docker_daemon` may name proxies and mirrors with their passwords."""
+    if isinstance(value, dict):
+        return {key: _without_users(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_users(each) for each in value]
+    return without_user(value) if isinstance(value, str) and "://" in value else value
 
 
 class _Environment(EnvSettingsSource):
@@ -213,4 +223,4 @@ class Settings(BaseSettings):
 
     def shown(self) -> dict[str, Any]:
         """The settings in force, secrets as stars, for people and programs to read."""
-        return self.model_dump(mode="json")
+        return {name: _without_users(value) for name, value in self.model_dump(mode="json").items()}
