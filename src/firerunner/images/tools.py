@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from firerunner.errors import ImageError
+from firerunner.hiding import environment_for_programs
 
 _KEPT_LINES: Final = 15
 _TERM_GRACE_S: Final = 10.0
@@ -81,7 +82,12 @@ async def run(
     Raises `ImageError` with the command and its last lines if it cannot start or does not exit with 0.
     When cancelled, ends the program's whole session before it lets go.
     """
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": search_path(), **(env or {})}
+    environment = {
+        **environment_for_programs(os.environ),
+        "LC_ALL": "C.UTF-8",
+        "PATH": search_path(),
+        **(env or {}),
+    }
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,

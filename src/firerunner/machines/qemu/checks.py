@@ -16,6 +16,10 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", 
 """Programs for administrators are not on an ordinary user's PATH."""
 
 
+CHILD_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
+"""All that a program which we start gets: our own environment may hold secrets of the configuration."""
+
+
 def find_program(name: str) -> str | None:
     """The program's path, also where only an administrator's PATH would find it."""
     return shutil.which(name, path=SEARCH_PATH)
@@ -71,7 +75,13 @@ def _try_network() -> list[Problem]:
         "namespace.enter()\n"
         "namespace.make_link('10.0.2.2', '10.0.2.15', [])\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=CHILD_ENVIRONMENT,
+    )
     if done.returncode == 0:
         return []
     complaint = done.stderr.strip().rpartition("\n")[2]

@@ -14,6 +14,7 @@ from typing import Any
 
 from firerunner.machines.qemu import statefile
 from firerunner.machines.qemu.accelerator import find_accelerator
+from firerunner.machines.qemu.checks import CHILD_ENVIRONMENT
 from firerunner.machines.qemu.command import Accelerator
 from firerunner.machines.qemu.tsc import measure_tsc_khz
 from firerunner.machines.spec import ImageFiles
@@ -70,7 +71,9 @@ class Host:
         """First line of `qemu --version`: starting it takes as long as all else that `create` does."""
         key = _stamp(qemu)
         if key not in self._versions:
-            done = subprocess.run([str(qemu), "--version"], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [str(qemu), "--version"], capture_output=True, text=True, check=True, env=CHILD_ENVIRONMENT
+            )
             self._versions[key] = done.stdout.partition("\n")[0]
         return self._versions[key]
 

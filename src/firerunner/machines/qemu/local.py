@@ -23,7 +23,7 @@ from typing import Any
 from firerunner.errors import BootFailed, HostUnusable, MachineError
 from firerunner.machines.qemu import console, order, processes, room, statefile
 from firerunner.machines.qemu.cgroups import Cgroups, Limits
-from firerunner.machines.qemu.checks import find_program
+from firerunner.machines.qemu.checks import CHILD_ENVIRONMENT, find_program
 from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
@@ -194,6 +194,7 @@ class LocalMachines:
             capture_output=True,
             text=True,
             check=False,
+            env=CHILD_ENVIRONMENT,
         )
         if done.returncode != 0:
             raise HostUnusable(f"mkfs.ext4 failed: {done.stderr.strip()}", remedy=CHECK_REMEDY)
