@@ -90,6 +90,7 @@ class Host:
     def _write(self, facts: dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
+        fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(facts))
         fresh.replace(self._path)
 
