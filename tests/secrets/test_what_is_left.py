@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,17 @@ def test_what_is_known_of_the_computer_is_for_its_owner(tmp_path: Path) -> None:
     Host(tmp_path).tsc_khz()
 
     assert (tmp_path / CACHE_FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
+    code = "import os, sys; from firerunner.hiding import leave_no_core; leave_no_core(); os.abort()"
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)),
+    )
+
+    assert list(tmp_path.iterdir()) == []

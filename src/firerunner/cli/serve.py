@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath
+from firerunner.hiding import leave_no_core
 from firerunner.listening import allow_many_connections
 from firerunner.service import run_service
 from firerunner.settings import load_settings
@@ -30,4 +31,5 @@ def serve(
     settings = load_settings(config)
     configure_logs(log_level or settings.log.level, settings.log.format)
     allow_many_connections()
+    leave_no_core()
     asyncio.run(run_service(settings, config))
