@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from firerunner.clock import SteadyClock
-from firerunner.errors import FireRunnerError
+from firerunner.errors import FireRunnerError, KeyMissing
 from firerunner.images import Store
 from firerunner.ledger import Keyring, Ledger
 from firerunner.machines.qemu import QemuDriver
@@ -26,12 +26,20 @@ def make_state_dir(path: Path) -> None:
 
 
 @asynccontextmanager
-async def existing_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger of a service that has run before; a look at it makes nothing. Raises FireRunnerError."""
+async def existing_ledger(settings: Settings, *, key_is_there: bool = False) -> AsyncIterator[Ledger]:
+    """The ledger of a service that has run before; a look at it makes nothing. Raises FireRunnerError.
+
+    `key_is_there`: so has its key file to be, which is else made.
+    """
     if not _has_ledger(settings):
         raise FireRunnerError(
             f"there is no ledger at {settings.database_url}",
             remedy="Has `firerunner serve` run with this --config?",
+        )
+    if key_is_there and not settings.key_file.exists():
+        raise KeyMissing(
+            f"there is no key file at {settings.key_file}",
+            remedy="Restore it from its backup: the secrets in the ledger cannot be read without it",
         )
     async with open_ledger(settings) as ledger:
         yield ledger

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from firerunner import __version__
-from firerunner.cli import config, demo, doctor, gitlab, hosts, image, serve, show
+from firerunner.cli import config, demo, doctor, gitlab, hosts, image, key, serve, show
 from firerunner.cli.output import errors
 from firerunner.errors import FireRunnerError, SettingsError
 
@@ -34,6 +34,7 @@ app.command("believe")(hosts.believe)
 app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
 app.add_typer(gitlab.app, name="gitlab")
+app.add_typer(key.app, name="key")
 
 
 def _version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from firerunner.errors import IllegalTransition, StaleWrite
 from firerunner.ledger import journal, machines, transitions
+from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
 from firerunner.ledger.schema import answers, jobs
 from firerunner.ledger.states import JOB_TRANSITIONS, OPEN_JOBS, JobState, MachineState
@@ -93,7 +94,7 @@ async def page(
     return [_record(row) for row in await tx.connection.execute(query)]
 
 
-async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: bytes) -> JobRecord:
+async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> JobRecord:
     machine = await machines.get(tx, machine_id)
     known, is_number_free = await _known(tx, machine.gitlab, job.job_id)
     if known is not None:
@@ -130,7 +131,7 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, encrypted_token: b
             "attempts": 0,
             "trace_bytes": 0,
             "reason": "",
-            "token": encrypted_token,
+            "token": keys.encrypt(job.job_token.encode()),
         },
     )
     await machines.ask_is_over(tx, machine_id)

@@ -191,12 +191,7 @@ class Ledger:
         Not fenced: it decides nothing, and what GitLab has handed out is lost if it is not kept, whoever
         leads meanwhile.
         """
-        encrypted = self._keys.encrypt(raw)
-        same = partial(self._holds, raw)
-        await self._access.unfenced().write(lambda tx: secrets.keep_answer(tx, machine_id, encrypted, same))
-
-    def _holds(self, raw: bytes, kept: bytes) -> bool:
-        return self._keys.decrypt(kept) == raw
+        await self._access.unfenced().write(lambda tx: secrets.keep_answer(tx, machine_id, raw, self._keys))
 
     async def unread_answers(self) -> list[tuple[str, bytes]]:
         """Machine id and answer, oldest first, of those that no job row has been made of."""
@@ -215,8 +210,7 @@ class Ledger:
         The job stays `taken`, without a machine, if the machine cannot take it any more. A second call
         with the same machine changes nothing; with another one it raises `StaleWrite`.
         """
-        token = self._keys.encrypt(job.job_token.encode())
-        return await self._write(lambda tx: jobs.take(tx, machine_id, job, token))
+        return await self._write(lambda tx: jobs.take(tx, machine_id, job, self._keys))
 
     async def job(self, job_id: int) -> JobRecord | None:
         return await self._read(lambda tx: jobs.find(tx, job_id))
@@ -297,6 +291,10 @@ class Ledger:
             total += count
         return total
 
+    async def secrets_by_key(self) -> dict[secrets.Standing, int]:
+        """How many secrets stand under the first key, under an older one, and under none that we have."""
+        return await self._read(lambda tx: secrets.standing(tx, self._keys))
+
     # Runners of sized tags
 
     async def sized_runners(self) -> list[SizedRunner]:
@@ -331,8 +329,7 @@ class Ledger:
             created_at=now,
             used_at=now,
         )
-        encrypted = self._keys.encrypt(token.encode())
-        return await self._write(lambda tx: sized.add(tx, runner, encrypted))
+        return await self._write(lambda tx: sized.add(tx, runner, self._keys))
 
     async def touch_sized_runner(self, pool: str) -> None:
         """It has a job, or was asked for."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from firerunner.errors import StaleWrite
+from firerunner.errors import KeyMissing, StaleWrite
 from firerunner.ledger import journal, machines
 from firerunner.ledger.keyring import Keyring
-from firerunner.ledger.schema import answers, jobs
+from firerunner.ledger.schema import answers, jobs, sized_runners
 from firerunner.ledger.transaction import Transaction
 
 REKEY_BATCH: Final = 100
@@ -26,16 +26,24 @@ class Place:
     answer: int
 
 
+class Standing(StrEnum):
+    """How a secret can be read."""
+
+    FIRST = "first"  # with the key that writes.
+    OLDER = "older"  # with another key of the file.
+    UNREADABLE = "unreadable"  # not at all.
+
+
 START: Final = Place(job_id=0, answer=0)
 
 
-async def keep_answer(
-    tx: Transaction, machine_id: str, encrypted: bytes, is_same: Callable[[bytes], bool]
-) -> None:
+async def keep_answer(tx: Transaction, machine_id: str, answer: bytes, keys: Keyring) -> None:
+    """Encrypted in the transaction, not before: a rotation of keys that comes in between finds it there."""
     record = await machines.get(tx, machine_id)
     kept = await tx.connection.execute(sa.select(answers.c.raw).where(answers.c.machine_id == machine_id))
-    if any(is_same(raw) for raw in kept.scalars()):
+    if any(keys.decrypt(raw) == answer for raw in kept.scalars()):
         return  # the commit of the first try had been made, and its answer was lost
+    encrypted = keys.encrypt(answer)
     await tx.connection.execute(
         sa.insert(answers).values(machine_id=machine_id, kept_at=tx.at, raw=encrypted)
     )
@@ -99,11 +107,39 @@ async def rekey(tx: Transaction, *, keys: Keyring, place: Place) -> tuple[int, P
     return len(tokens) + len(raws), reached
 
 
+async def standing(tx: Transaction, keys: Keyring) -> dict[Standing, int]:
+    """How many secrets stand under which key."""
+    found = dict.fromkeys(Standing, 0)
+    for stored in await tx.connection.scalars(sa.select(sized_runners.c.token)):
+        found[_standing(stored, keys)] += 1
+    for key, secret in ((jobs.c.job_id, jobs.c.token), (answers.c.seq, answers.c.raw)):
+        after = 0
+        while rows := list(await tx.connection.execute(_after(key, secret, after))):
+            for row in rows:
+                found[_standing(row.secret, keys)] += 1
+            after = rows[-1].key
+    return found
+
+
+def _standing(stored: bytes, keys: Keyring) -> Standing:
+    if keys.is_first(stored):
+        return Standing.FIRST
+    try:
+        keys.decrypt(stored)
+    except KeyMissing:
+        return Standing.UNREADABLE
+    return Standing.OLDER
+
+
 async def _next(tx: Transaction, key: sa.Column[int], secret: sa.Column[bytes], after: int) -> list[Any]:
-    query = (
+    # Locked: a token that is deleted meanwhile must not come back.
+    return list(await tx.connection.execute(_after(key, secret, after).with_for_update()))
+
+
+def _after(key: sa.Column[int], secret: sa.Column[bytes], after: int) -> sa.Select[int, bytes]:
+    return (
         sa.select(key.label("key"), secret.label("secret"))
         .where(key > after, secret.is_not(None))
         .order_by(key)
         .limit(REKEY_BATCH)
     )
-    return list(await tx.connection.execute(query))

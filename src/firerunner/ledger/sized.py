@@ -19,7 +19,7 @@ async def select(tx: Transaction, keys: Keyring) -> list[SizedRunner]:
     return [_record(row, keys) for row in await tx.connection.execute(query)]
 
 
-async def add(tx: Transaction, runner: SizedRunner, encrypted_token: bytes) -> SizedRunner:
+async def add(tx: Transaction, runner: SizedRunner, keys: Keyring) -> SizedRunner:
     known = sa.select(sized_runners.c.pool).where(sized_runners.c.pool == runner.pool)
     if (await tx.connection.execute(known)).first() is not None:
         raise StaleWrite(f"there is a runner for {runner.pool} already", remedy="remove the second one")
@@ -33,7 +33,7 @@ async def add(tx: Transaction, runner: SizedRunner, encrypted_token: bytes) -> S
             vcpu=runner.vcpu,
             memory_mib=runner.memory_mib,
             runner_id=runner.runner_id,
-            token=encrypted_token,
+            token=keys.encrypt(runner.token.encode()),
             created_at=runner.created_at,
             used_at=runner.used_at,
             removing=False,
@@ -70,7 +70,8 @@ async def remove(tx: Transaction, pool: str) -> None:
 
 async def rekey(tx: Transaction, keys: Keyring) -> int:
     """Re-encrypt every token; there are only as many as sizes."""
-    rows = list(await tx.connection.execute(sa.select(sized_runners.c.pool, sized_runners.c.token)))
+    query = sa.select(sized_runners.c.pool, sized_runners.c.token).with_for_update()
+    rows = list(await tx.connection.execute(query))
     for row in rows:
         changed = sa.update(sized_runners).where(sized_runners.c.pool == row.pool)
         await tx.connection.execute(changed.values(token=keys.renew(row.token)))

@@ -9,6 +9,8 @@ from ledger_given import ANSWER, A, B, job_assigned, machine_in, new_job
 
 from firerunner.errors import KeyMissing, StaleWrite
 from firerunner.ledger import Keyring, Ledger, MachineState
+from firerunner.ledger.keyring import rotating
+from firerunner.ledger.secrets import Standing
 
 CANARIES = (b"canary-job-token", b"canary-ci-secret")
 
@@ -56,10 +58,61 @@ def test_the_first_key_encrypts_and_all_decrypt(tmp_path: Path) -> None:
 
     assert mode(path) == 0o600
     assert Keyring.load_or_create(path).decrypt(stored) == b"secret"
+    assert old.decrypt(both.encrypt(b"secret")) == b"secret", "it has taken up the new file"
     with pytest.raises(KeyMissing, match="any key"):
-        old.decrypt(both.encrypt(b"secret"))
+        Keyring.generate().decrypt(stored)
     with pytest.raises(KeyMissing):
         Keyring.generate().renew(stored)
+
+
+def test_a_keyring_in_use_takes_up_a_file_that_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    service = Keyring.load_or_create(path)
+    in_hand = service.encrypt(b"in hand")
+    Keyring.add_key(path)
+    with_two = service.encrypt(b"with two")
+
+    only = Keyring.keep_first(path)
+
+    assert Keyring.count(path) == 1
+    assert mode(path) == 0o600
+    assert only.is_first(with_two)
+    assert not only.is_first(in_hand)
+    assert service.decrypt(in_hand) == b"in hand", "it was read before the key was taken out"
+    assert only.is_first(service.encrypt(b"later"))
+    with pytest.raises(KeyMissing):
+        only.decrypt(in_hand)
+
+
+@pytest.mark.parametrize("text", [None, "", "not a key\n"])
+def test_a_file_that_is_gone_or_wrong_meanwhile_changes_nothing(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "keys"
+    service = Keyring.load_or_create(path)
+    stored = service.encrypt(b"secret")
+    path.unlink()
+    if text is not None:
+        path.touch(mode=0o600)
+        path.write_text(text)
+
+    assert service.decrypt(stored) == b"secret"
+    assert service.is_first(service.encrypt(b"more"))
+
+
+def test_one_that_died_while_it_wrote_a_key_file_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    Keyring.load_or_create(path)
+    path.with_name("keys.new").write_text("half a k")
+
+    Keyring.add_key(path)
+
+    assert Keyring.count(path) == 2
+    assert not path.with_name("keys.new").exists()
+
+
+def test_two_do_not_rotate_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    with rotating(path), pytest.raises(KeyMissing, match="already"), rotating(path):
+        pass
 
 
 def test_no_key_is_shown(tmp_path: Path) -> None:
@@ -102,12 +155,14 @@ async def test_after_rekeying_the_old_key_is_not_needed(
     await job_assigned(ledger, B, 8)
     await ledger.aclose()
     both = await Ledger.open(url, Keyring.add_key(path), clock)
+    assert await both.secrets_by_key() == {Standing.FIRST: 0, Standing.OLDER: 4, Standing.UNREADABLE: 0}
 
     count = await both.rekey()
     await both.aclose()
 
     only_new = Keyring(path.read_text().splitlines()[:1])
     again = await Ledger.open(url, only_new, clock)
+    assert await again.secrets_by_key() == {Standing.FIRST: 4, Standing.OLDER: 0, Standing.UNREADABLE: 0}
     read = (await again.payload(7), await again.payload(8), await again.job_token(8))
     await again.aclose()
     assert count == 4
@@ -123,6 +178,7 @@ async def test_a_wrong_key_says_so(ledger: Ledger, url: str, clock) -> None:
 
     with pytest.raises(KeyMissing, match="key file"):
         await stranger.unread_answers()
+    assert (await stranger.secrets_by_key())[Standing.UNREADABLE] == 1
 
     await stranger.aclose()
 

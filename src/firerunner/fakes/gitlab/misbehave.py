@@ -37,6 +37,7 @@ class Rule:
     """Answer with this status, `body` and `headers`, without any effect."""
 
     body: str = ""
+    """Where it says `SHOWN`, it repeats the token that the request has shown."""
     headers: dict[str, str] = field(default_factory=dict)
     cut_after_bytes: int | None = None
     """Let the effect happen, send so much of the answer's body, and close the connection."""
@@ -118,7 +119,7 @@ class Misbehaviour:
         if rule.refuse:
             await scope[CUT](at_once=True)
         elif rule.status is not None:
-            await _answer(rule, send)
+            await _answer(rule, send, _shown(scope))
         elif rule.lose_answer:
             await self._app(scope, receive, _swallow)
             await scope[CUT](at_once=True)
@@ -148,8 +149,13 @@ class Misbehaviour:
         await scope[CUT](at_once=False)
 
 
-async def _answer(rule: Rule, send: Send) -> None:
-    body = rule.body.encode()
+def _shown(scope: Scope) -> bytes:
+    tokens = (b"runner-token", b"job-token", b"private-token")
+    return b" ".join(value for name, value in scope["headers"] if name in tokens)
+
+
+async def _answer(rule: Rule, send: Send, shown: bytes) -> None:
+    body = rule.body.encode().replace(b"SHOWN", shown)
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     headers |= {name.lower(): value for name, value in rule.headers.items()}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
