@@ -66,6 +66,7 @@ class _Service:
         self._log = structlog.get_logger("firerunner")
         self._counters = Counters()
         self._reloader = Reloader(config, settings, self._apply, self._log)
+        self._images = image_store(settings)
         self._connections = Connections(stack, self._counters.count_gitlab)
         self._pools = KnownPools(settings.asking_pools())
         self._sized: dict[str, PoolSettings] = {}
@@ -175,7 +176,7 @@ class _Service:
             gitlab=self._connections,
             egress=self._briefing.egress,
             pools=self._pools,
-            resolve_image=image_store(settings).resolve,
+            resolve_image=self._images.resolve,
             gate_address=settings.listen.gate,
             counters=self._counters,
             clock=self._ledger.clock,
@@ -275,12 +276,12 @@ class _Service:
         return drivers
 
     async def _prepare(self, drivers: Mapping[str, HostDriver]) -> None:
-        """Find out now how guests run, so that the first job does not wait for it."""
+        """Check images and find out how guests run, so that the first job does not wait for it."""
         settings = self._reloader.settings
         wanted = {(host.name, pool.image) for pool in settings.pools for host in settings.hosts_of(pool)}
         for host, name in sorted(wanted):
             try:
-                by = await drivers[host].prepare(image_store(settings).resolve(name).files)
+                by = await drivers[host].prepare((await asyncio.to_thread(self._images.verify, name)).files)
                 self._log.info("guests run by", host=host, image=name, vmm=by)
             except FireRunnerError as error:
                 self._log.error("an image or a host is not ready", image=name, host=host, error=str(error))

@@ -61,6 +61,8 @@ class Store:
         self._directory = directory
         self._verified: dict[Path, dict[str, list[int]]] = {}
         self._resolved: dict[str, tuple[Stamps, Image]] = {}
+        self._changed: dict[str, tuple[Stamps, DigestMismatch]] = {}
+        self._read: set[str] = set()
 
     # Reading
 
@@ -105,13 +107,35 @@ class Store:
         known, image = self._resolved.get(digest, (None, None))
         if image is not None and known == now:
             return image
-        image = self._checked(self._manifest(digest))
-        self._resolved[digest] = _stamps(directory), image
+        seen, error = self._changed.get(digest, (None, None))
+        if error is not None and seen == now:  # as wrong as it was: no need to read it all for that
+            raise error
+        return self._check_again(digest, now)
+
+    def verify(self, reference: str) -> Image:
+        """As `resolve`, and every file is read, whatever earlier processes have noted; once for each process.
+
+        It may take seconds: call it in a thread.
+        """
+        digest = self._find(reference)
+        if digest not in self._read:
+            self._check_again(digest, _stamps(self._directory / digest), afresh=True)
+            self._read.add(digest)
+        return self.resolve(digest)
+
+    def _check_again(self, digest: str, now: Stamps, *, afresh: bool = False) -> Image:
+        try:
+            image = self._checked(self._manifest(digest), afresh=afresh)
+        except DigestMismatch as error:
+            self._resolved.pop(digest, None)
+            self._changed[digest] = now, error
+            raise
+        self._resolved[digest] = _stamps(self._directory / digest), image
         return image
 
-    def _checked(self, manifest: Manifest) -> Image:
+    def _checked(self, manifest: Manifest, *, afresh: bool) -> Image:
         directory = self._directory / manifest.digest
-        verified = self._known_stamps(directory)
+        verified = {} if afresh else self._known_stamps(directory)
         stamps: dict[str, list[int]] = {}
         for name, facts in manifest.files.items():
             path = directory / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -285,3 +286,62 @@ async def test_a_manifest_that_is_not_that_of_its_files_is_not_stored(store: Sto
 
     assert store.manifests() == []
     assert store.names() == {}
+
+
+async def test_a_file_that_is_changed_between_two_launches_is_noticed(store: Store) -> None:
+    image = await stored(store)
+    kernel = image.files.kernel
+    before = kernel.stat()
+    assert store.resolve("demo") == image
+
+    kernel.write_text(kernel.read_text().replace("kernel", "KERNEL"))
+    os.utime(kernel, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time as they were
+
+    for _ in range(2):
+        with pytest.raises(DigestMismatch, match="kernel"):
+            store.resolve("demo")
+
+
+async def test_what_is_wrong_is_not_read_again_before_it_changes(store: Store, read_files: list[str]) -> None:
+    image = await stored(store)
+    good = image.files.kernel.read_bytes()
+    image.files.kernel.write_bytes(b"x" * len(good))
+    with pytest.raises(DigestMismatch):
+        store.resolve("demo")
+    read_files.clear()
+
+    with pytest.raises(DigestMismatch):
+        store.resolve("demo")
+    assert read_files == []
+
+    image.files.kernel.write_bytes(good)
+    assert store.resolve("demo").files == image.files
+
+
+async def test_at_a_start_every_file_is_read_whatever_was_noted(
+    store: Store, directory: Path, read_files: list[str]
+) -> None:
+    image = await stored(store)
+    read_files.clear()
+    fresh = Store(directory)
+
+    assert fresh.verify("demo") == fresh.verify(image.manifest.digest) == image
+
+    assert sorted(read_files) == sorted(image.manifest.files)
+
+
+async def test_a_note_that_says_a_changed_file_was_checked_is_not_believed_at_a_start(
+    store: Store, directory: Path
+) -> None:
+    image = await stored(store)
+    image.files.kernel.write_bytes(b"another")
+    status = image.files.kernel.stat()
+    note = directory / image.manifest.digest / "verified.json"
+    said = json.loads(note.read_text())
+    said["kernel"] = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    note.write_text(json.dumps(said))
+    fresh = Store(directory)
+
+    for look in (fresh.verify, fresh.resolve):
+        with pytest.raises(DigestMismatch, match="kernel"):
+            look("demo")
