@@ -8,7 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from uuid import uuid4
 
 import grpc
 import httpx
-import yaml
 from standardwebhooks import Webhook
 
 from firerunner.fakes.gitlab import FakeGitLab, runner_api
 from firerunner.fakes.gitlab.model import Job
-from firerunner.fakes.machines import Guest, Life, start
+from firerunner.fakes.machines import Life
 from firerunner.ledger import LIVE_MACHINES
 from tests.scene.controllers import Scene
 from tests.secrets import canaries
+from tests.secrets.lives import dying, failing, lying
+from tests.secrets.wrong import wrong_configurations
 
 ECHO = '{"message": "who shows SHOWN is not let in"}'
 ASK = r"/api/v4/jobs/request"
@@ -148,9 +149,9 @@ class Ordeal:
 
     async def bad_day(self) -> None:
         """Jobs that fail, a machine that dies, guests that lie, strangers with tokens of ours."""
-        await self._one(_failing)
-        await self._one(_dying)
-        await self._one(_lying)
+        await self._one(failing)
+        await self._one(dying)
+        await self._one(lying)
         for wrong in (canaries.RUNNER_TOKEN, canaries.API_TOKEN, canaries.WEBHOOK_SECRET[:-1] + "x"):
             await self._hook(wrong, canaries.SIGNING_TOKEN, 401)
             await self._hook(canaries.WEBHOOK_SECRET, canaries.signing("another"), 401)
@@ -274,68 +275,3 @@ class Ordeal:
         return "\n".join(
             json.dumps([row.subject, row.event, row.detail], default=str) for row in rows
         ).encode()
-
-
-def wrong_configurations(good: str) -> Iterator[str]:
-    """Mistakes that people make where a secret stands."""
-    yield f"{good}\nruins: [{canaries.WEBHOOK_SECRET}\n"
-    yield good.replace(canaries.OPERATE_TOKEN, f"{canaries.OPERATE_TOKEN}: x")
-    yield good.replace(canaries.OPERATE_TOKEN, f"'{canaries.OPERATE_TOKEN}")
-    yield good.replace(canaries.OPERATE_TOKEN, f"*{canaries.OPERATE_TOKEN}")
-    yield good.replace(canaries.OPERATE_TOKEN, f"!{canaries.OPERATE_TOKEN} x")
-    yield good.replace(canaries.OPERATE_TOKEN, f"%{canaries.OPERATE_TOKEN}")
-    password = canaries.PROXY_PASSWORD
-    changes: list[Callable[[dict[str, Any]], None]] = [
-        lambda it: it.update(proxy={"url": f"someone:{password}@proxy.test:3128"}),
-        lambda it: it.update(proxy={"url": f"http://someone:x/{password}@proxy.test:3128"}),
-        lambda it: it.update(proxy={"url": f"http://someone:x@{password}@proxy.test:no"}),
-        lambda it: it.update(proxy={"url": f"ftp://someone:{password}@proxy.test"}),
-        lambda it: it.update(proxy=f"http://someone:{password}@proxy.test:3128"),
-        lambda it: it["gitlab"][0].update(url=f"http://someone:{password}@gitlab.test"),
-        lambda it: it["gitlab"][0].update(webhook_signing_token=f"{canaries.SIGNING_TOKEN}!"),
-        lambda it: it["gitlab"][0].update(webhook_secret=[canaries.WEBHOOK_SECRET]),
-        lambda it: it["gitlab"][0].update(api_token={canaries.API_TOKEN: None}, api_token_file=None),
-        lambda it: it["pools"][0].update(runner_token=f"{canaries.RUNNER_TOKEN} x", runner_token_file=None),
-        lambda it: it["pools"][0].update(runner_config=f"token = '{canaries.RUNNER_CONFIG}'"),
-        lambda it: it["pools"][0].update(
-            runner_config=f"environment = {canaries.RUNNER_CONFIG}", runner_config_file=None
-        ),
-        lambda it: it["api"].update(operate_token=f"{canaries.OPERATE_TOKEN} "),
-        lambda it: it["api"].update(operate_token=canaries.READ_TOKEN, read_token=canaries.READ_TOKEN),
-    ]
-    for change in changes:
-        changed = yaml.safe_load(good)
-        change(changed)
-        for section in (*changed["gitlab"], *changed["pools"]):
-            for name in [name for name, value in section.items() if value is None]:
-                del section[name]
-        yield yaml.safe_dump(changed)
-
-
-async def _failing(guest: Guest) -> None:
-    await start(guest)
-    await guest.say(f"this fails with {guest.spec.credential}\n")
-    await guest.update("failed", failure_reason="script_failure", exit_code=1)
-    await guest.ended(1)
-
-
-async def _dying(guest: Guest) -> None:
-    await start(guest)
-    await guest.ended(137)
-
-
-async def _lying(guest: Guest) -> None:
-    """What it knows it shows where it does not belong."""
-    await start(guest)
-    token = (guest.job or {})["token"]
-    for url in (f"{guest.base}/api/v4/jobs/1/{token}", f"{guest.base}/{token}?x={guest.spec.credential}"):
-        await guest.http.get(url)
-    for secret in (canaries.RUNNER_TOKEN, token, guest.spec.credential):
-        wrong = {"token": secret, "state": "running"}
-        for headers in ({"JOB-TOKEN": secret}, {"Authorization": f"Bearer {secret}x"}):
-            await guest.http.put(f"{guest.base}/api/v4/jobs/1", headers=headers, json=wrong)
-            await guest.http.post(f"{guest.base}/guest/booted", headers=headers, content=secret)
-            await guest.http.post(f"{guest.base}/api/v4/jobs/request", headers=headers, content=f"{{{secret}")
-    await asyncio.sleep(1.0)
-    await guest.update("success")
-    await guest.ended()

@@ -10,7 +10,7 @@ import yaml
 from firerunner.errors import LedgerError, SettingsError
 from firerunner.ledger.database import parse_url
 from firerunner.settings import load_settings
-from tests.secrets.ordeal import wrong_configurations
+from tests.secrets.wrong import wrong_configurations
 
 GOOD = """
 gitlab:
