@@ -19,7 +19,7 @@ PROTO_CHECK ?=
 APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test test-flintlock unit lint chaos hostile soak bench docs reference proto lock sbom clean system
+.PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -56,6 +56,9 @@ chaos: $(VENV)/.ready ## Kill the service at N points, REAL of them with real mi
 
 soak: $(VENV)/.ready ## A long life with faults, under a clock that jumps (JOBS SEED)
 	@$(BIN)/python -m tests.soak --jobs $(or $(JOBS),20000) --seed $(or $(SEED),7)
+
+fuzz: $(VENV)/.ready ## Send N hostile requests to the real service's doors: nothing obeyed, broken, lost (N SEED)
+	@$(BIN)/python -m tests.fuzz --n $(or $(N),100000) --seed $(or $(SEED),7)
 
 bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one of them)
 	$(BIN)/python -m bench $(BENCH) $(ARGS)

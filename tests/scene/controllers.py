@@ -47,10 +47,12 @@ class ControllerProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to ours."""
     process: subprocess.Popen[bytes] | None = None
+    program: tuple[str, ...] = ("-m", "firerunner")
+    """What Python is to run."""
 
     def start(self) -> None:
         """Does not wait."""
-        command = [sys.executable, "-m", "firerunner", "serve", "--config", str(self.config)]
+        command = [sys.executable, *self.program, "serve", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *command],
@@ -171,13 +173,16 @@ async def scene(
     count: int = 2,
     *,
     pool: dict[str, Any] | None = None,
+    gitlab_more: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
     seed: int = 0,
     flintlock_token: str | None = None,
     describe: Callable[[dict[str, Any], FakeGitLab, Path], None] = lambda *_: None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Scene]:
-    """`database_url`: None for SQLite, with one controller. `describe` may change the configuration, before
-    it is written into the folder that it is told; `environment` is added to that of the controllers."""
+    """`database_url`: None for SQLite, with one controller. `pool`, `gitlab_more` and `more` are settings of the
+    pool, of the GitLab and of all. `describe` may change the configuration, before it is written into the
+    folder that it is told; `environment` is added to that of the controllers."""
     store = cache_dir() / "images"
     Store(store).note_published(image, PUBLISHED)
     vmm = GuestVmm()
@@ -196,7 +201,8 @@ async def scene(
                 "gitlab": {
                     "url": f"http://127.0.0.1:{upstream.port}",
                     "webhook_secret": SECRET,
-                },
+                }
+                | (gitlab_more or {}),
                 "state_dir": f"{folder}/state",
                 "image_dir": str(store),
                 "pools": [
@@ -225,6 +231,7 @@ async def scene(
                     }
                 ],
             } | ({"database": {"url": database_url}} if database_url else {})
+            described |= more or {}
             describe(described, gitlab, Path(folder))
             controllers = [
                 _controller(Path(folder), number, described, environment or {}, *ports[number])

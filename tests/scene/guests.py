@@ -77,23 +77,23 @@ def patient(seconds: float) -> Life:
     """A guest whose job takes so long, and whose runner tries again what fails, as gitlab-runner does."""
 
     async def live(guest: Guest) -> None:
-        await _insist(guest.booted, {200})
+        await insist(guest.booted, {200})
         while True:
-            if (await _insist(guest.ask, {201, 204})).status_code == 201:
+            if (await insist(guest.ask, {201, 204})).status_code == 201:
                 break
             await asyncio.sleep(0.2)
-        await _insist(lambda: guest.update("running"), {200})
+        await insist(lambda: guest.update("running"), {200})
         ends = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < ends:
-            await _insist(lambda: guest.say(f"{guest.spec.machine_id} works\n"), {202})
+            await insist(lambda: guest.say(f"{guest.spec.machine_id} works\n"), {202})
             await asyncio.sleep(0.5)
-        await _insist(lambda: guest.update("success"), {200})
-        await _insist(guest.ended, {204})
+        await insist(lambda: guest.update("success"), {200})
+        await insist(guest.ended, {204})
 
     return live
 
 
-async def _insist(call, accepted: set[int]) -> httpx.Response:  # type: ignore[no-untyped-def]
+async def insist(call, accepted: set[int]) -> httpx.Response:  # type: ignore[no-untyped-def]
     """Until it is accepted, or the gate says for good that it will not be."""
     while True:
         try:
