@@ -117,6 +117,15 @@ async def test_the_end_of_a_content_range_is_ignored(wire: Wire, job: Payload) -
     assert (answer.status_code, answer.headers["Range"]) == (202, "0-3")
 
 
+@pytest.mark.parametrize("start", ["", "x", "\u00b2", "0x5", "0" * 5000])
+async def test_what_a_content_range_does_not_begin_with_a_number_is_0(
+    wire: Wire, job: Payload, start: str
+) -> None:
+    headers = {"JOB-TOKEN": job["token"], "Content-Range": f"{start}-2".encode("latin-1")}
+    answer = await wire.client.patch(f"/jobs/{job['id']}/trace", content=b"abc", headers=headers)
+    assert (answer.status_code, answer.headers["Range"]) == (202, "0-3")
+
+
 async def test_a_patch_without_a_range_is_400(wire: Wire, job: Payload) -> None:
     answer = await wire.client.patch(
         f"/jobs/{job['id']}/trace", content=b"abc", headers={"JOB-TOKEN": job["token"]}
