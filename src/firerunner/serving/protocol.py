@@ -12,6 +12,7 @@ import asyncio
 import logging
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -82,6 +83,17 @@ class BoundedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_stall_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """What was sent is no HTTP. Whoever is at work on the request's head is told that its client is gone:
+        its own answer would come after this one, or this one in the midst of it."""
+        if self._busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     @property
     def _busy(self) -> bool:

@@ -75,6 +75,24 @@ async def test_a_long_poll_is_left_alone() -> None:
         assert await client.answer() == b"/poll"
 
 
+@pytest.mark.parametrize("path", ["/upload", "/poll", "/flood"])
+async def test_a_body_that_is_no_http_ends_the_request_and_is_no_line_in_the_log(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the answer, while it is worked on, and in the midst of the answer."""
+    async with serving() as place, connected(place) as client:
+        await client.say(f"PUT {path} HTTP/1.1\r\nHost: door\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        await place.app.entered.wait()
+        await client.say(b"zz\r\nno chunk\r\n")
+        await asyncio.sleep(SHORT.head_s / 3)
+        place.app.release.set()
+
+        status = b"HTTP/1.1 200" if path == "/flood" else b"HTTP/1.1 400"
+        assert (await client.rest()).startswith(status)
+        await place.emptied()
+    assert caplog.records == []
+
+
 async def test_a_slow_upload_is_left_to_its_application() -> None:
     async with serving() as place, connected(place) as client:
         await client.say(b"PUT /upload HTTP/1.1\r\nHost: door\r\nContent-Length: 9\r\n\r\n")
