@@ -17,7 +17,6 @@ RANGES = (
     "-5",
     "5-0",
     "0-99999999999999999999",
-    "99999999999999999999-5",
     "a-b",
     "0-5/6",
     "bytes 0-5/6",
@@ -30,8 +29,8 @@ RANGES = (
     "\u00b2-3",
     "0" * 5000 + "-1",
     "-1--1",
-    "2147483648-2147483700",
 )
+"""None that begins beyond GitLab's limit for logs: that ends the job, as it should."""
 TOLD: tuple[object, ...] = (
     7,
     -1,
@@ -74,7 +73,7 @@ def guest(chance: random.Random, facts: Facts) -> Item:
                     TOLD
                 )
             }  # type: ignore[dict-item]
-            if said["state"] in {"success", "failed"}:
+            if str(said["state"]) in {"success", "failed"}:
                 said["state"] = "running"
             method, path, kind = b"PUT", base, "insider update"
             body = json.dumps(said).encode() if chance.random() < 0.7 else chance.choice(BODIES)

@@ -116,21 +116,22 @@ async def _run(it: World, report: Report, n: int, say: Say) -> None:
     telling = asyncio.create_task(_tell(it, report, n, say, rss))
     began = time.monotonic()
     try:
-        await storm(report.seed, it.facts, _until_dead(it, n), tally)
-    except* OSError as error:
-        report.hurt.append(f"the service could not be reached: {error.exceptions[0]!r}")
-    report.took_s = time.monotonic() - began
-    enough.set()
-    say("the storm is over; the slow ones go on to their ends")
-    if process.poll() is not None:
-        report.killed.append(
-            f"the service ended with status {process.returncode}: {it.service.said()[-2000:]}"
-        )
-    with contextlib.suppress(OSError, ExceptionGroup):
-        await slow
-    telling.cancel()
-    honest.cancel()
-    await asyncio.gather(honest, telling, return_exceptions=True)
+        try:
+            await storm(report.seed, it.facts, _until_dead(it, n), tally)
+        except* OSError as error:
+            report.hurt.append(f"the service could not be reached: {error.exceptions[0]!r}")
+        report.took_s = time.monotonic() - began
+        enough.set()
+        say("the storm is over; the slow ones go on to their ends")
+        if process.poll() is not None:
+            said = it.service.said()[-2000:]
+            report.killed.append(f"the service ended with status {process.returncode}: {said}")
+        with contextlib.suppress(OSError, ExceptionGroup):
+            await slow
+    finally:
+        for task in (slow, honest, telling):
+            task.cancel()
+        await asyncio.gather(slow, honest, telling, return_exceptions=True)
     if not report.killed:
         await _look_back(it, report, before, hooks_before, rss[0], fds, say)
     report.hurt += it.hurt
@@ -155,6 +156,8 @@ async def _look_back(
     report.facts |= {"rss_before_mib": round(rss), "rss_after_mib": round(rss_after)}
     report.facts |= {"fds_before": fds, "fds_after": fds_after}
     report.facts["hooks"] = await it.counted()
+    if report.counts["obeyed"]:
+        return  # and what is left of the honest jobs would only take its time
     say("the honest jobs end")
     report.lost += await it.end()
     report.facts["honest_trace_bytes"] = {role.name: len(role.told) for role in it.roles if role.talks}

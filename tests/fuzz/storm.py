@@ -43,8 +43,9 @@ class Tally:
         """By status."""
         return {str(status): count for status, count in sorted(self.answers.items())}
 
-    def judge(self, index: int, item: Item, statuses: list[int], *, closed: bool, in_time: bool) -> None:
+    def judge(self, index: int, item: Item, wire: Wire, *, in_time: bool) -> None:
         """One exchange that is over."""
+        statuses = wire.statuses
         self.tried += 1
         self.per_door[item.door] += 1
         self.per_kind[item.kind] += 1
@@ -54,27 +55,28 @@ class Tally:
                 self.not_offered += 1
             elif status >= 500:
                 self.server_errors += 1
-                self._found("server error", index, item, statuses)
+                self._found("server error", index, item, wire)
             elif status < 0:
                 self.hurt += 1
-                self._found("the answer is no HTTP", index, item, statuses)
+                self._found("the answer is no HTTP", index, item, wire)
         if item.refuse and any(_lets_in(item, status) for status in statuses):
             self.obeyed += 1
-            self._found("obeyed", index, item, statuses)
+            self._found("obeyed", index, item, wire)
         if not statuses:
             self.unanswered += 1
             if not in_time:
                 self.hurt += 1
-                self._found("neither answered nor cut", index, item, statuses)
-            elif item.whole and closed:
+                self._found("neither answered nor cut", index, item, wire)
+            elif item.whole:
                 self.hurt += 1
-                self._found("closed without an answer", index, item, statuses)
+                self._found("closed without an answer", index, item, wire)
 
-    def _found(self, what: str, index: int, item: Item, statuses: list[int]) -> None:
+    def _found(self, what: str, index: int, item: Item, wire: Wire) -> None:
         if len(self.findings) < 100:
             data = b"".join(item.pieces)
             more = f" and {len(data) - _SHOWN} bytes more" if len(data) > _SHOWN else ""
-            self.findings.append(f"{what}: --only {index}, {item.kind}, {statuses}: {data[:_SHOWN]!r}{more}")
+            said = f"{wire.statuses} {wire.raw!r}"
+            self.findings.append(f"{what}: --only {index}, {item.kind}, {data[:_SHOWN]!r}{more}: {said}")
 
 
 def _lets_in(item: Item, status: int) -> bool:
@@ -115,8 +117,7 @@ async def send(index: int, item: Item, facts: Facts, wires: dict[int, Wire], tal
         in_time = await _exchange(wire, item)
         if wire.statuses or not reused or not wire.closed.is_set():
             break  # else it had been closed before it got this far
-    closed = wire.closed.is_set()
-    tally.judge(index, item, wire.statuses, closed=closed, in_time=in_time)
+    tally.judge(index, item, wire, in_time=in_time)
     if wire.open and not item.ending and item.whole:
         wires[port] = wire
     else:

@@ -8,6 +8,7 @@ import re
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+_KEPT = 1000
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -18,6 +19,8 @@ class Wire(asyncio.Protocol):
         self.statuses: list[int] = []
         """Of all answers that came since `send`, the interim ones left out."""
         self.closed = asyncio.Event()
+        self.raw = b""
+        """How the answers begin."""
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._left: int | None = 0
@@ -47,6 +50,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if len(self.raw) < _KEPT:
+            self.raw += data[:_KEPT]
         while self._buffer and self._step():
             pass
         if len(self.statuses) >= self._wanted and self._left == 0:
@@ -55,7 +60,7 @@ class Wire(asyncio.Protocol):
     def send(self, data: bytes, *, answers: int = 1, is_head: bool = False) -> None:
         """Begin a request."""
         assert self._transport is not None
-        self.statuses, self._wanted, self._is_head = [], answers, is_head
+        self.statuses, self._wanted, self._is_head, self.raw = [], answers, is_head, b""
         self._changed.clear()
         self._transport.write(data)
 

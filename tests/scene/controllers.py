@@ -180,8 +180,8 @@ async def scene(
     describe: Callable[[dict[str, Any], FakeGitLab, Path], None] = lambda *_: None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Scene]:
-    """`database_url`: None for SQLite, with one controller. `pool`, `gitlab_more` and `more` are settings of the
-    pool, of the GitLab and of all. `describe` may change the configuration, before it is written into the
+    """`database_url`: None for SQLite, with one controller. `pool`, `gitlab_more` and `more` are settings of
+    the pool, of the GitLab and of all. `describe` may change the configuration, before it is written into the
     folder that it is told; `environment` is added to that of the controllers."""
     store = cache_dir() / "images"
     Store(store).note_published(image, PUBLISHED)
