@@ -25,6 +25,8 @@ _NO_ACCEPT_S = 0.5
 _AT_ONCE = 100
 """Connections accepted before others in the loop get their turn, as in asyncio's own server."""
 _TELL_EVERY_S = 60.0
+_LAST_WORD = {"Connection": "close", **SECURITY_HEADERS}
+_FRAMINGS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Served:
@@ -187,15 +189,22 @@ class _Server(uvicorn.Server):
 
 
 def _headed(app: ASGIApp, bounds: Bounds) -> ASGIApp:
-    """`app`, spared requests whose head is out of bounds: h11 bounds only what comes in several pieces."""
+    """`app`, spared requests whose head is out of bounds: h11 bounds only what comes in several pieces.
+
+    Also those whose body has a length and comes in chunks: who passes both on asks to be misunderstood
+    (RFC 9112, 6.3).
+    """
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             sent = scope["headers"]
             size = sum(len(name) + len(value) for name, value in sent)
+            refusal = None
             if len(sent) > bounds.headers or size > bounds.head_bytes:
-                headers = {"Connection": "close", **SECURITY_HEADERS}
-                refusal = PlainTextResponse("too many headers, or too long", 431, headers)
+                refusal = PlainTextResponse("too many headers, or too long", 431, _LAST_WORD)
+            elif {name for name, _ in sent} >= _FRAMINGS:
+                refusal = PlainTextResponse("a body has a length or comes in chunks", 400, _LAST_WORD)
+            if refusal is not None:
                 await refusal(scope, receive, send)
                 return
         await app(scope, receive, send)
