@@ -7,7 +7,7 @@ import random
 import time
 
 from tests.fuzz.hostile import BODIES, odd_headers
-from tests.fuzz.items import GATE, WEBHOOK, Facts, Headers, Item, request
+from tests.fuzz.items import GATE, WEBHOOK, Facts, Headers, Item, chunked, request
 from tests.fuzz.mutated import hook_body, signed
 
 RANGES = (
@@ -67,12 +67,12 @@ def guest(chance: random.Random, facts: Facts) -> Item:
                 ("", "?debug_trace=false", "?debug_trace=x", "?token=x", "?debug_trace=%ff")
             )
         case 1:
-            said = {"token": me.job_token, "state": "running"}
+            said: dict[str, object] = {"token": me.job_token, "state": "running"}
             said |= {
                 chance.choice(("state", "exit_code", "failure_reason", "checksum", "output")): chance.choice(
                     TOLD
                 )
-            }  # type: ignore[dict-item]
+            }
             if str(said["state"]) in {"success", "failed"}:
                 said["state"] = "running"
             method, path, kind = b"PUT", base, "insider update"
@@ -81,10 +81,23 @@ def guest(chance: random.Random, facts: Facts) -> Item:
             method, path, kind = b"POST", f"{base}/artifacts", "insider upload"
             path += chance.choice(("", "?artifact_format=zip", "?artifact_type=x", "?expire_in=never"))
             headers.append((b"Content-Type", b"multipart/form-data; boundary=x"))
+    if chance.random() < 0.2:
+        return _framed_twice(chance, method, path.encode(), token + headers, body)
     framed = {b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
     whole = not any(name.lower() in framed for name, _ in headers)
     data = request(method, path.encode(), token + headers, body)
     return Item(GATE, kind, (data,), refuse=False, whole=whole, ending="" if whole else "cut")
+
+
+def _framed_twice(chance: random.Random, method: bytes, path: bytes, headers: Headers, body: bytes) -> Item:
+    """In chunks, and with a length that is another one."""
+    lengths = (len(body), len(body) + 1, max(0, len(body) - 1), 0, 10_000)
+    framing = [(b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"%d" % chance.choice(lengths))]
+    chance.shuffle(framing)
+    if chance.random() < 0.3:
+        framing = framing[:1]
+    data = request(method, path, headers + framing) + chunked(body, chance.choice((1000, 20_000)))
+    return Item(GATE, "insider framed twice", (data,), refuse=False, whole=False, ending="cut")
 
 
 def _about_others(chance: random.Random, facts: Facts) -> Item:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from tests.fuzz import hostile, insider, mutated
 from tests.fuzz.items import Facts, Item
 from tests.fuzz.malformed import malformed
 
-_MAKERS = (
+_MAKERS: tuple[tuple[Callable[[random.Random, Facts], Item], int], ...] = (
     (hostile.webhook, 12),
     (hostile.api, 12),
     (hostile.gate, 12),
@@ -19,11 +20,11 @@ _MAKERS = (
     (insider.guest, 2),
     (insider.hook, 3),
 )
-_EACH, _WEIGHTS = zip(*_MAKERS, strict=True)
+_WEIGHTS = [weight for _, weight in _MAKERS]
 
 
 def made(seed: int, index: int, facts: Facts) -> Item:
     """The one of that number."""
     chance = random.Random(f"{seed}:{index}")
-    (maker,) = chance.choices(_EACH, _WEIGHTS)
+    (maker,) = chance.choices([maker for maker, _ in _MAKERS], _WEIGHTS)
     return maker(chance, facts)

@@ -9,7 +9,6 @@ from typing import Any
 
 from firerunner.cli.main import main
 from firerunner.gate import checks, credentials
-from firerunner.intake import door
 from firerunner.intake.proofs import Proofs, Standing
 from firerunner.web import access
 
@@ -21,12 +20,13 @@ def hooks() -> None:
     def anybody(self: Proofs, headers: Any) -> Standing:
         return replace(by_headers(self, headers), by_secret=("gitlab",), waiting=())
 
-    door.Proofs.by_headers = anybody  # type: ignore[method-assign]
+    Proofs.by_headers = anybody  # type: ignore[method-assign]
 
 
 def gate() -> None:
     """Every secret is a machine's credential, and its job's token."""
-    credentials.same_digest = checks.same_digest = lambda said, known: True
+    for module in (credentials, checks):  # each has a name of its own for it
+        vars(module)["same_digest"] = lambda said, known: True
 
 
 def api() -> None:

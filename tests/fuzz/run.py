@@ -13,7 +13,7 @@ from firerunner.images import Image
 from tests.fuzz.described import described
 from tests.fuzz.slow import Slowness, dribbling
 from tests.fuzz.storm import Tally, storm
-from tests.fuzz.witness import MOST_FDS, MOST_RSS_MIB, obeyed, open_fds, rss_mib, seen
+from tests.fuzz.witness import MOST_FDS, MOST_RSS_MIB, cpu_s, obeyed, open_fds, rss_mib, seen
 from tests.fuzz.world import World, world
 
 SAY_EVERY_S = 5.0
@@ -114,13 +114,15 @@ async def _run(it: World, report: Report, n: int, say: Say) -> None:
         dribbling(it.facts, SLOW_ONES, LONG_S if n >= LONG else SHORT_S, report.slow, enough)
     )
     telling = asyncio.create_task(_tell(it, report, n, say, rss))
-    began = time.monotonic()
+    began, cpu = time.monotonic(), cpu_s(process.pid)
     try:
         try:
             await storm(report.seed, it.facts, _until_dead(it, n), tally)
         except* OSError as error:
             report.hurt.append(f"the service could not be reached: {error.exceptions[0]!r}")
         report.took_s = time.monotonic() - began
+        with contextlib.suppress(OSError):
+            report.facts["service_cpu_s"] = round(cpu_s(process.pid) - cpu, 1)
         enough.set()
         say("the storm is over; the slow ones go on to their ends")
         if process.poll() is not None:

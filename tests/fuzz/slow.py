@@ -13,6 +13,8 @@ from tests.fuzz.wire import connected
 
 DRIBBLE_S = 1.0
 MARGIN_S = 20.0
+READS_NOTHING = "reads nothing"
+"""Asks for much more than buffers hold, and takes none of it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def ways(facts: Facts, most_s: float) -> list[Slow]:
         Slow(API, "body", request(b"POST", act, [*operator, *long]), 13),
         Slow(API, "stranger's body", request(b"POST", act, long), 13),
         Slow(GATE, "unknown machine", request(b"POST", b"/m/fr-000000000000/guest/ended", long), 13),
+        Slow(WEBHOOK, READS_NOTHING, request(b"GET", b"/metrics", []) * 4000, 60, refuse=False),
         Slow(GATE, "head", b"POST" + head, 30),
         Slow(GATE, "silence", b"", 30),
         Slow(GATE, "body", request(b"POST", ask, long), 66),
@@ -75,8 +78,10 @@ async def dribble(facts: Facts, slow: Slow, into: Slowness) -> None:
     into.per_door[slow.door] += 1
     try:
         wire.send(slow.data)
+        if slow.kind == READS_NOTHING:
+            wire.read_nothing()
         while not wire.closed.is_set() and time.monotonic() - began < slow.within_s + MARGIN_S:
-            if slow.kind != "silence":
+            if slow.kind != "silence":  # who reads nothing learns of its end by this, too
                 wire.more(b"a")
             try:
                 await asyncio.wait_for(wire.closed.wait(), DRIBBLE_S)
@@ -86,7 +91,7 @@ async def dribble(facts: Facts, slow: Slow, into: Slowness) -> None:
         into.answers.update(wire.statuses)
         name = f"{slow.door}: {slow.kind}"
         into.longest_s[name] = max(into.longest_s[name], round(took_s))
-        if any(200 <= status < 400 for status in wire.statuses):
+        if slow.refuse and any(200 <= status < 400 for status in wire.statuses):
             into.obeyed.append(f"obeyed: slow {name}, {wire.statuses}")
         if wire.closed.is_set():
             into.cut += 1

@@ -69,6 +69,11 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def read_nothing(self) -> None:
+        """From now on."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
     def half_close(self) -> None:
         """Say that nothing more will be sent."""
         if self._transport is not None and not self._transport.is_closing():
@@ -122,7 +127,11 @@ class Wire(asyncio.Protocol):
         if _CLOSE.search(head):
             self._said_close = True
         length = _LENGTH.search(head)
-        if self._is_head or status in {204, 304}:
+        if (
+            self._is_head and self._said_close
+        ):  # who could not read the request does not know that it is a HEAD
+            self._left = -1
+        elif self._is_head or status in {204, 304}:
             self._left = 0
         elif _CHUNKED.search(head):
             self._left = None

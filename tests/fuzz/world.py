@@ -179,9 +179,16 @@ async def world(image: Image, program: tuple[str, ...] | None = None) -> AsyncIt
             await asyncio.wait_for(role.there.wait(), 60)
         controller = built.controllers[0]
         facts = Facts(
-            **{"web": controller.web, "gate": controller.gate, "secret": SECRET, "signing": signing},
-            **{"read_token": read, "operate_token": operate, "began": time.time()},
-            **{role.name: role.machine() for role in roles},
+            web=controller.web,
+            gate=controller.gate,
+            secret=SECRET,
+            signing=signing,
+            read_token=read,
+            operate_token=operate,
+            honest=roles[0].machine(),
+            target=roles[1].machine(),
+            insider=roles[2].machine(),
+            began=time.time(),
         )
         it = World(built, roles, facts)
         wire = await connected(facts.web)
