@@ -33,9 +33,13 @@ def main() -> int:
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = said = time.monotonic()
+    shown = {"wrong": 0}
 
     def say(soak: Soak) -> None:
         nonlocal said
+        for line in (soak.lost + soak.twice)[shown["wrong"] :]:
+            shown["wrong"] += 1
+            print(line, file=sys.stderr, flush=True)
         if time.monotonic() - said > SAY_S:
             said = time.monotonic()
             rate = soak.ended / (said - began)
