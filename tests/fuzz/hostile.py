@@ -138,17 +138,11 @@ BODIES: tuple[bytes, ...] = (
 
 
 def wrong_secret(chance: random.Random) -> bytes:
-    """Nobody's."""
+    """Nobody's. Most are new ones, so that no limit stands before the proof."""
+    if chance.random() < 0.5:
+        return WRONG.encode() + b"%x" % chance.getrandbits(64)
     return chance.choice(
-        (
-            b"",
-            WRONG.encode(),
-            b"\xc3\xa9\xff",
-            b"x" * chance.choice((1, 1025, 9000, 50_000)),
-            b"null",
-            b"{}",
-            b"' OR 1=1 --",
-        )
+        (b"", b"\xc3\xa9\xff", b"x" * chance.choice((1, 1025, 9000, 50_000)), b"null", b"{}")
     )
 
 
