@@ -51,6 +51,7 @@ class Total:
         self.lost: list[str] = []
         self.twice: list[str] = []
         self.leaked: list[str] = []
+        self.killed_jobs: list[str] = []
         self.killed: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.aimed: Counter[str] = Counter()
@@ -60,9 +61,9 @@ class Total:
     def add(self, seed: int, verdict: Verdict) -> None:
         """One scenario's verdict."""
         self.scenarios += 1
-        for name in ("lost", "twice", "leaked"):
+        for name in ("lost", "twice", "leaked", "killed"):
             found = [f"seed {seed}, killed at {verdict.killed_at}: {each}" for each in getattr(verdict, name)]
-            getattr(self, name).extend(found)
+            getattr(self, "killed_jobs" if name == "killed" else name).extend(found)
             for line in found:
                 _say(f"{name}: {line}")
         self.killed.update(verdict.killed_at)
@@ -101,7 +102,7 @@ class Total:
             "lost": len(self.lost),
             "twice": len(self.twice),
             "leaked": len(self.leaked),
-            "killed": 0,
+            "killed": len(self.killed_jobs),
             "what": (self.lost + self.twice + self.leaked)[:20],
         }
 

@@ -31,6 +31,8 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    """Jobs that ran well and were ended by us; they are among the lost."""
     killed_at: list[str] = field(default_factory=list)
     in_window: int = 0
     """Jobs whose hand-over was lost in the window."""
@@ -118,6 +120,8 @@ def _judge(world: World, verdict: Verdict, to_cancel: set[str]) -> None:
         wanted = {ENDS[kind], ENDS["long"]} if kind == "cancel" else {ENDS[kind]}
         if (last.status.value, last.failure_reason) not in wanted:
             verdict.lost.append(f"{name} ended {last.status.value} {last.failure_reason or ''}")
+            if ran and kind in {"ok", "long", "fails"}:
+                verdict.killed.append(f"{name} was running")
         if ran > 1:
             verdict.twice.append(f"{name} ran {ran} times")
         told = world.lives.told.get(last.id, 0)

@@ -25,9 +25,14 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
+def with_api_token(described: dict[str, Any], gitlab: FakeGitLab, _: Path) -> None:
+    """A controller may be killed between GitLab's 201 and its commit: then the job is looked up."""
+    described["gitlab"]["api_token"] = gitlab.api_token
+
+
 @pytest.fixture
 async def it(postgresql: PostgreSQL, image: Image) -> AsyncIterator[Scene]:
-    async with scene(await postgresql.fresh_url(), image) as built:
+    async with scene(await postgresql.fresh_url(), image, describe=with_api_token) as built:
         await built.start_all()
         yield built
 

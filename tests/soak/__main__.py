@@ -37,7 +37,7 @@ def main() -> int:
 
     def say(soak: Soak) -> None:
         nonlocal said
-        for line in (soak.lost + soak.twice)[shown["wrong"] :]:
+        for line in (soak.lost + soak.twice + soak.killed)[shown["wrong"] :]:
             shown["wrong"] += 1
             print(line, file=sys.stderr, flush=True)
         if time.monotonic() - said > SAY_S:
@@ -69,16 +69,16 @@ def report_of(soak: Soak, seed: int) -> dict[str, object]:
         "lost": len(soak.lost),
         "twice": len(soak.twice),
         "leaked": len(soak.leaked),
-        "killed": 0,
+        "killed": len(soak.killed),
         "rss_growth_kib": growth_kib,
         "grown": int(growth_kib > GROWTH_KIB),
-        "what": (soak.lost + soak.twice + soak.leaked)[:20],
+        "what": (soak.lost + soak.twice + soak.leaked + soak.killed)[:20],
     }
 
 
 def is_clean(report: dict[str, object]) -> bool:
     """True if all promises hold."""
-    return not any(report[name] for name in ("lost", "twice", "leaked", "grown", "disrespected"))
+    return not any(report[name] for name in ("lost", "twice", "leaked", "killed", "grown", "disrespected"))
 
 
 if __name__ == "__main__":

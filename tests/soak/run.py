@@ -47,6 +47,8 @@ class Soak:
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    """Jobs that ran well and were ended by us."""
     kills: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     rss_first_kib: int = 0
@@ -219,6 +221,8 @@ def _judge_chain(world: World, soak: Soak, name: str, chain: list[Job]) -> None:
     if end not in ENDS[kind]:
         if end == GIVEN_BACK:
             soak.given_back += 1
+            if ran:
+                soak.killed.append(f"{name} #{last.id} was running: {bytes(last.trace[-200:])!r}")
         else:
             soak.lost.append(f"{name} #{last.id} ended {end}")
     told = world.lives.told.get(last.id, 0)

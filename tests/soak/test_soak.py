@@ -19,7 +19,7 @@ def lived(folder: Path, jobs: int, seed: int) -> Soak:
 def test_a_short_life_with_faults_loses_nothing(tmp_path: Path) -> None:
     soak = lived(tmp_path, 200, 3)
 
-    assert (soak.lost, soak.twice, soak.leaked, soak.disrespected) == ([], [], [], 0)
+    assert (soak.lost, soak.twice, soak.leaked, soak.killed, soak.disrespected) == ([], [], [], [], 0)
     assert soak.ended == 200
     assert soak.kills > 0
 
