@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -17,6 +18,9 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+SLOW = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 switches it on")
+
+
 async def _short(image: Image, count: int, *program: str) -> Report:
     return await run(image, count, 7, _say, program or None)
 
@@ -30,7 +34,7 @@ async def test_hostile_requests_are_refused_and_honest_work_goes_on(image: Image
     assert report.slow.cut > 0
 
 
-@pytest.mark.parametrize("door", ["hooks", "gate", "api"])
+@pytest.mark.parametrize("door", ["hooks", pytest.param("gate", marks=SLOW), pytest.param("api", marks=SLOW)])
 async def test_a_safeguard_that_is_off_is_seen(image: Image, door: str) -> None:
     report = await _short(image, 300, "-m", "tests.fuzz.open_doors", door)
 

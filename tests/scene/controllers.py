@@ -32,6 +32,8 @@ from tests.scene.balancer import Balancer, balancing
 from tests.scene.guests import GuestVmm
 
 START_S = 30.0
+_REPOSITORY = Path(__file__).parents[2]
+"""Where a `program` of the tests' own is found."""
 SECRET = "canary-webhook-secret"
 
 
@@ -60,7 +62,7 @@ class ControllerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self.config.parent,
-                env={**os.environ, **self.environment},
+                env={**os.environ, "PYTHONPATH": str(_REPOSITORY), **self.environment},
             )
 
     async def ready(self) -> dict[str, Any]:
@@ -148,7 +150,7 @@ class Scene:
         return made
 
     async def ended(self, jobs: list[Job], timeout_s: float = 90.0) -> None:
-        """Until all of them have ended well; one whose hand-over was lost with a controller, when run again."""
+        """Until all of them have ended well; a lost hand-over: when run again."""
         await self.until(lambda: all(self._ended_well(job) for job in jobs), timeout_s)
 
     def _ended_well(self, job: Job) -> bool:

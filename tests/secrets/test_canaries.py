@@ -24,7 +24,10 @@ OPEN_ON_PURPOSE = {".": 0o711}
 """Of the state directory; see docs/security.md."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+SLOW = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 switches it on: it takes three minutes")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SLOW)])
 def server(request: pytest.FixtureRequest) -> Iterator[PostgreSQL | None]:
     if request.param == "sqlite":
         yield None
