@@ -62,19 +62,23 @@ class Teller:
                 if spoken := self._spoken():
                     self._add(SPOKE, {machine: list(ages) for machine, ages in spoken.items()})
             self._news.clear()
+            has_hooks = any(kind == HOOK for kind, _ in self._waiting)
             await self._send()
-            await asyncio.sleep(HOOK_PAUSE_S if any(kind == HOOK for kind, _ in self._waiting) else 0)
+            if has_hooks:
+                await asyncio.sleep(HOOK_PAUSE_S)
 
     async def _send(self) -> None:
-        for key, body in list(self._waiting.items()):
+        while self._waiting:
+            key = next(iter(self._waiting))
+            body = self._waiting.pop(key)  # first: the same again while it is written is news
             try:
                 await self._ledger.send_signal(key[0], body)
             except LedgerError as error:
                 self._log.warning("the leader cannot be told now", error=str(error))
+                self._waiting.setdefault(key, body)
                 await asyncio.sleep(HOOK_PAUSE_S)
                 self._news.set()
                 return
-            self._waiting.pop(key, None)
 
 
 class Hearer:

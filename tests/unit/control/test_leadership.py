@@ -125,6 +125,21 @@ async def test_the_leader_hears_what_others_are_told(ledger: Ledger) -> None:
     assert hearer.spoke_at("fr-b") == 0.0
 
 
+async def test_hooks_of_one_project_become_few_signals(ledger: Ledger) -> None:
+    teller = Teller(ledger, dict, LOG)
+    telling = asyncio.create_task(teller.run())
+    for _ in range(40):
+        teller.hook(Hook("build", 11, True, ("gitlab",)))
+        await asyncio.sleep(0.002)
+    signals: list[Any] = []
+    while not signals:
+        await asyncio.sleep(0.01)
+        signals = await ledger.receive_signals()
+    telling.cancel()
+
+    assert len(signals) <= 2
+
+
 def test_nobody_moves_a_steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SteadyClock()
     before, true_time = clock(), time.time
