@@ -68,14 +68,14 @@ class Teller:
                 await asyncio.sleep(HOOK_PAUSE_S)
 
     async def _send(self) -> None:
-        while self._waiting:
-            key = next(iter(self._waiting))
-            body = self._waiting.pop(key)  # first: the same again while it is written is news
+        batch, self._waiting = self._waiting, {}  # the same again while it is written is for the next batch
+        for key in list(batch):
             try:
-                await self._ledger.send_signal(key[0], body)
+                await self._ledger.send_signal(key[0], batch[key])
+                del batch[key]
             except LedgerError as error:
                 self._log.warning("the leader cannot be told now", error=str(error))
-                self._waiting.setdefault(key, body)
+                self._waiting = batch | self._waiting
                 await asyncio.sleep(HOOK_PAUSE_S)
                 self._news.set()
                 return

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from firerunner.clock import SteadyClock
-from firerunner.control import leadership
+from firerunner.control import hearsay, leadership
 from firerunner.control.hearsay import Hearer, Teller
 from firerunner.control.leadership import SILENT_S, Leadership
 from firerunner.errors import NotLeader
@@ -125,19 +125,30 @@ async def test_the_leader_hears_what_others_are_told(ledger: Ledger) -> None:
     assert hearer.spoke_at("fr-b") == 0.0
 
 
-async def test_hooks_of_one_project_become_few_signals(ledger: Ledger) -> None:
+@pytest.mark.parametrize(("pause_s", "told_again"), [(3600.0, False), (0.01, True)])
+async def test_hooks_of_one_project_become_one_signal_in_a_pause(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pause_s: float, told_again: bool
+) -> None:
+    monkeypatch.setattr(hearsay, "HOOK_PAUSE_S", pause_s)
     teller = Teller(ledger, dict, LOG)
     telling = asyncio.create_task(teller.run())
-    for _ in range(40):
-        teller.hook(Hook("build", 11, True, ("gitlab",)))
-        await asyncio.sleep(0.002)
+    hook = Hook("build", 11, True, ("gitlab",))
     signals: list[Any] = []
+    teller.hook(hook)
     while not signals:
         await asyncio.sleep(0.01)
         signals = await ledger.receive_signals()
+    for _ in range(40):
+        teller.hook(hook)
+        await asyncio.sleep(0.002)
+    later = await ledger.receive_signals()
+    while told_again and not later:
+        await asyncio.sleep(0.01)
+        later = await ledger.receive_signals()
     telling.cancel()
 
-    assert len(signals) <= 2
+    assert len(signals) == 1
+    assert bool(later) is told_again
 
 
 def test_nobody_moves_a_steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
