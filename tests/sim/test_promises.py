@@ -102,6 +102,23 @@ def test_a_gitlab_that_answers_one_call_in_three_wrongly(tmp_path: Path) -> None
     assert min(world.weather.done[kind] for kind in ("limited", "broken", "page", "lost", "cut")) > 0
 
 
+def test_a_limit_that_gitlab_has_announced_outlives_the_process(tmp_path: Path) -> None:
+    async def limited_and_killed(world: World) -> None:
+        world.weather.only = "limited"
+        while not world.weather.limited_until:
+            await asyncio.sleep(0.1)
+        world.weather.only = ""
+        for _ in range(3):
+            await world.kill()
+            await world.start()
+            await asyncio.sleep(0.1)
+
+    jobs, world = seen(tmp_path, ["ok"] * 3, limited_and_killed)
+
+    assert {job.status.value for job in jobs.values()} == {"success"}
+    assert world.weather.disrespected == 0
+
+
 def test_a_gitlab_that_is_away_for_an_hour_while_jobs_run(tmp_path: Path) -> None:
     async def away(world: World) -> None:
         world.project.timeout_s = 3 * 3600

@@ -78,6 +78,8 @@ class Weather:
     seed: int
     bad: float = 0.0
     """Answered wrongly or not at all."""
+    only: str = ""
+    """What each call meets, whatever the share."""
     away: bool = False
     """Nobody can connect."""
     done: Counter[str] = field(default_factory=Counter)
@@ -125,6 +127,8 @@ class Weather:
         return response
 
     def _kind(self) -> str:
+        if self.only:
+            return self.only
         if self._random.random() >= self.bad:
             return "fine"
         return self._random.choice(["limited", "broken", "page", "hangs", "refused", "lost", "cut"])

@@ -16,9 +16,17 @@ from firerunner.control.context import Context
 from firerunner.control.ids import new_machine_id
 from firerunner.control.lost import look_up, remember
 from firerunner.errors import BadAnswer, GitLabError, LedgerError, NotLeader, StaleWrite
-from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_answer, salvage
+from firerunner.gitlab import (
+    MAX_RETRY_AFTER_S,
+    AskedJob,
+    AskedNothing,
+    Refused,
+    Trouble,
+    parse_answer,
+    salvage,
+)
 from firerunner.ledger import MachineRecord, MachineState, NewJob
-from firerunner.planning import Ask, AskEnded, AskOutcome
+from firerunner.planning import Ask, AskEnded, AskOutcome, PoolLimited
 from firerunner.settings import PoolSettings
 
 Written = TypeVar("Written")
@@ -26,6 +34,9 @@ Written = TypeVar("Written")
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
 WRITE_RETRY_S = 1.0
+LIMITED = "limited"
+"""The journal's row of a pool that GitLab has asked to be left alone by, `until` a time (Unix seconds)."""
+LIMITS_READ = 50
 
 
 async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]) -> None:
@@ -139,9 +150,30 @@ async def _ask(
             if maybe_assigned and machine_id not in ctx.lost:
                 await remember(ctx, machine_id, name, gitlab, asked_at, message)
             ctx.log.warning("ask failed", pool=name, machine=machine_id, message=message)
+            if retry_after_s is not None:
+                await _note_limit(ctx, name, now + retry_after_s)
             return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
         case _:
             assert_never(answer)
+
+
+async def _note_limit(ctx: Context, pool: str, until: float) -> None:
+    """For who leads next: it is GitLab's wish, however often we are started anew."""
+    try:
+        await ctx.ledger.note("pool", pool, LIMITED, {"until": until})
+    except LedgerError as error:
+        ctx.log.warning("a limit that GitLab has announced cannot be written down", error=str(error))
+
+
+async def limits(ctx: Context) -> list[PoolLimited]:
+    """What GitLab has announced before and is not over yet. Raises LedgerError."""
+    now, found = ctx.clock(), []
+    for pool in ctx.pools:
+        rows = await ctx.ledger.last_journal(pool, limit=LIMITS_READ)
+        until = max((row.detail["until"] for row in rows if row.event == LIMITED), default=now)
+        if until > now:
+            found.append(PoolLimited(pool, min(until, now + MAX_RETRY_AFTER_S), at=now))
+    return found
 
 
 async def _until_written(ctx: Context, machine_id: str, write: Callable[[], Awaitable[Written]]) -> Written:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from firerunner.control.actors import Actors
-from firerunner.control.asking import ask, fail_machine
+from firerunner.control.asking import ask, fail_machine, limits
 from firerunner.control.context import Context
 from firerunner.control.fitting import fitting_hosts
 from firerunner.control.hosts import heed_operators, look_at_host
@@ -212,6 +212,8 @@ class Controller:
         await asyncio.gather(*(look_at_host(self._ctx, host) for host in self._ctx.drivers))
         self._look_at_images()
         self._tell_pools()
+        for limited in await limits(self._ctx):
+            self.post(limited)
         for machine in await self._ctx.ledger.machines():
             if machine.host in self._ctx.drivers and machine.pool in self._ctx.pools:
                 self._ctx.post_machine(machine)

@@ -1,6 +1,7 @@
 """What we say to GitLab and what it says to us. Knows nothing of machines."""
 
 from firerunner.gitlab.asks import Answer, AskedJob, AskedNothing, Refused, RunnerClient, Trouble
+from firerunner.gitlab.backoff import MAX_RETRY_AFTER_S
 from firerunner.gitlab.calls import GitLabCalls
 from firerunner.gitlab.http import new_http
 from firerunner.gitlab.jobs import JobClient, JobReply
@@ -22,6 +23,7 @@ from firerunner.gitlab.runners import ManagerRemoval, RunnerIdentity, RunnersCli
 
 __all__ = [
     "HOOK_EVENTS",
+    "MAX_RETRY_AFTER_S",
     "Answer",
     "AskedJob",
     "AskedNothing",

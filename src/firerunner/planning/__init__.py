@@ -12,6 +12,7 @@ from firerunner.planning.events import (
     MachineRemoved,
     NotDone,
     PoolChanged,
+    PoolLimited,
     PoolWoken,
     Tick,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "NotDone",
     "PoolChanged",
     "PoolFacts",
+    "PoolLimited",
     "PoolWoken",
     "Refill",
     "Retire",

@@ -150,6 +150,11 @@ class Pool:
     reserved: dict[str, None] = field(default_factory=dict)
     """Reserved, without a job: being asked for, kept for the next ask, or on the way to a job."""
 
+    def limit(self, until: float) -> None:
+        """GitLab wants not to be asked before."""
+        if until > self.retry_at:
+            self.retry_at, self.retry_reason = until, "GitLab has asked not to be asked before then"
+
     def note_failure(self, now: float) -> None:
         """One more machine ended before it had booted; from the third in a row on, the pool pauses."""
         self.failures += 1

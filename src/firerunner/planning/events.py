@@ -85,6 +85,15 @@ class PoolChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolLimited:
+    """GitLab has asked, before this start, not to be asked for the pool before `until` (Unix seconds)."""
+
+    pool: str
+    until: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobHomeless:
     """The job's machine died before delivery. May be told again while the job waits."""
 
@@ -125,6 +134,7 @@ Event = (
     | MachineRemoved
     | HostChanged
     | PoolChanged
+    | PoolLimited
     | JobHomeless
     | JobOver
     | NotDone

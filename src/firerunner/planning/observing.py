@@ -19,6 +19,7 @@ from firerunner.planning.events import (
     MachineRemoved,
     NotDone,
     PoolChanged,
+    PoolLimited,
     PoolWoken,
     Tick,
 )
@@ -54,6 +55,8 @@ def observe(fleet: Fleet, event: Event) -> None:
             host.facts, host.unusable_until = event.host, event.until
         case PoolChanged():
             _pool_changed(fleet, event)
+        case PoolLimited():
+            fleet.pool(event.pool).limit(event.until)
         case JobHomeless():
             _job_homeless(fleet, event)
         case JobOver(job_id=job_id, pool=name):
@@ -63,11 +66,15 @@ def observe(fleet: Fleet, event: Event) -> None:
         case NotDone():
             _not_done(fleet, event)
         case Tick():
-            fleet.started = True
-            for pool in fleet.pools.values():
-                _forget_silent(fleet, pool)
+            _tick(fleet)
         case _:
             assert_never(event)
+
+
+def _tick(fleet: Fleet) -> None:
+    fleet.started = True
+    for pool in fleet.pools.values():
+        _forget_silent(fleet, pool)
 
 
 def _pool_changed(fleet: Fleet, event: PoolChanged) -> None:
