@@ -93,6 +93,15 @@ def test_a_guest_that_stays_after_its_job_is_retired(status: str, allowed_s: flo
     assert late.verdict is Verdict.RETIRE
 
 
+def test_a_guest_that_has_said_its_end_is_retired_at_once_also_if_nobody_listened_then() -> None:
+    said = dataclasses.replace(machine(MachineState.BUSY), ended_reported_at=2000.0)
+
+    found = overdue(said, job(JobState.ENDED, "success"), 2000.5, boot_s=BOOT_S, job_s=JOB_S)
+
+    assert found is not None
+    assert found.verdict is Verdict.RETIRE
+
+
 def test_a_machine_whose_job_was_cancelled_during_boot_is_retired() -> None:
     waiting = machine(MachineState.WAITING)
 
