@@ -54,6 +54,7 @@ async def play(
     *,
     template: Path | None = None,
     options: Options | None = None,
+    patience_s: float = 4 * 3600.0,
 ) -> Verdict:
     """Run the seed's jobs; the service dies at each of `deaths` in turn and is started again."""
     verdict = Verdict()
@@ -72,7 +73,7 @@ async def play(
             else:
                 verdict.killed_at.append(await world.kill())
         await world.start()
-        ended = await world.all_ended()
+        ended = await world.all_ended(patience_s)
         canceling.cancel()
         verdict.points += world.process.power.names if world.process else Counter()
         finished = await world.finish()
