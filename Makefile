@@ -16,7 +16,7 @@ PROTO := firerunner/machines/flintlock/proto
 PROTO_OUT ?= src
 PROTO_CHECK ?=
 
-APT_PACKAGES := apache2-utils busybox-static curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
+APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
 .PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom clean system

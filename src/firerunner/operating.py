@@ -1,32 +1,54 @@
-"""What operators see and do through the API, out of the ledger, the settings and the controller."""
+"""What operators see and do by API and dashboard, out of the ledger, the settings and the controller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
 
 from firerunner.control import KnownPools
 from firerunner.control.asking import fail_machine
-from firerunner.errors import NotLeader
+from firerunner.errors import GitLabError, NotLeader
+from firerunner.gitlab import RestClient
 from firerunner.leading import Term
-from firerunner.ledger import HostOrder, HostUse, Ledger, MachineRecord
+from firerunner.ledger import HostOrder, HostUse, JobRecord, Ledger, MachineRecord
+from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Resources
 from firerunner.settings import HostSettings, Settings
-from firerunner.web import Host, Operations, Pool, Size
+from firerunner.web import Fleet, Host, Operations, Pool, Size
 
 
 def operations(
-    settings: Callable[[], Settings], ledger: Ledger, known: KnownPools, term: Callable[[], Term | None]
+    settings: Callable[[], Settings],
+    ledger: Ledger,
+    known: KnownPools,
+    term: Callable[[], Term | None],
+    drivers: Mapping[str, Driver],
+    rest_if_any: Callable[[str], RestClient | None],
 ) -> Operations:
-    """For the API of this service. `settings` gives those in force, `term` what leads, if it is this one."""
+    """For the API and the dashboard of this service. `settings` gives those in force, `term` what leads, if
+    it is this one, `rest_if_any` the REST API of a GitLab that has an `api_token`."""
 
     async def hosts() -> list[Host]:
-        orders, machines, leads = await ledger.host_orders(), await ledger.machines(), term()
+        return hosts_with(await ledger.machines(), await ledger.host_orders())
+
+    async def pools() -> list[Pool]:
+        return pools_with(await ledger.machines())
+
+    async def fleet() -> Fleet:
+        machines = await ledger.machines()
+        orders, jobs = await ledger.host_orders(), await ledger.jobs()
+        return Fleet(hosts_with(machines, orders), pools_with(machines), machines, jobs)
+
+    def hosts_with(machines: Collection[MachineRecord], orders: Mapping[str, HostOrder]) -> list[Host]:
+        leads, there = term(), defaultdict[str, list[MachineRecord]](list)
+        for machine in machines:
+            there[machine.host].append(machine)
         rooms = leads.controller.rooms() if leads else {}
         troubles = leads.context.host_troubles | leads.context.host_faults if leads else {}
         return [
             _host(
                 host,
-                [machine for machine in machines if machine.host == host.name],
+                there[host.name],
                 orders.get(host.name) or HostOrder(HostUse.NORMAL, "", 0.0),
                 troubles.get(host.name),
                 rooms.get(host.name),
@@ -34,9 +56,11 @@ def operations(
             for host in settings().hosts
         ]
 
-    async def pools() -> list[Pool]:
-        machines, leads = await ledger.machines(), term()
+    def pools_with(machines: Collection[MachineRecord]) -> list[Pool]:
+        leads = term()
         silent = leads.sizing.reasons() | leads.controller.reasons() if leads else {}
+        made = Counter(machine.pool for machine in machines)
+        at_work = Counter(machine.pool for machine in machines if machine.job_id is not None)
         return [
             Pool(
                 name=pool.name,
@@ -46,12 +70,25 @@ def operations(
                 resources=Size.model_validate(pool.resources),
                 limit=pool.limit,
                 warm=pool.warm,
-                machines=sum(machine.pool == pool.name for machine in machines),
-                jobs=sum(machine.pool == pool.name and machine.job_id is not None for machine in machines),
+                machines=made[pool.name],
+                jobs=at_work[pool.name],
                 silent=silent.get(pool.name),
             )
             for pool in known.declared()
         ]
+
+    async def console(machine: MachineRecord, max_bytes: int) -> bytes:
+        driver = drivers.get(machine.host)
+        return b"" if driver is None else await driver.console(machine.machine_id, max_bytes)
+
+    async def cancel(job: JobRecord) -> None:
+        rest = rest_if_any(job.gitlab)
+        if rest is None:
+            raise GitLabError(
+                f"gitlab {job.gitlab!r} has no api_token, so its jobs cannot be cancelled from here",
+                remedy="cancel it in GitLab, or destroy its machine",
+            )
+        await rest.cancel_job(job.project_id, job.gitlab_job_id)
 
     async def destroy(machine_id: str, reason: str) -> None:
         leads = term()
@@ -64,7 +101,10 @@ def operations(
         host_names=lambda: [host.name for host in settings().hosts],
         hosts=hosts,
         pools=pools,
+        fleet=fleet,
+        console=console,
         destroy=destroy,
+        cancel=cancel,
     )
 
 

@@ -32,7 +32,7 @@ from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
-from firerunner.web import Access, Readiness, create_api, create_web
+from firerunner.web import Access, Acts, Dashboard, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
 """How often a gate whose controller does not lead looks whether a job has come for a guest that asks."""
@@ -101,9 +101,14 @@ class _Service:
         self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
-        acts = operations(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term)
-        api = create_api(acts, self._access, counters.count_api)
-        web = create_web(self._door.endpoint, self._readiness, counters, api)
+        what = operations(
+            *(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term),
+            *(self._drivers, self._connections.rest_if_any),
+        )
+        acts = Acts(what)
+        api = create_api(what, acts, self._access, counters.count_api)
+        dashboard = Dashboard(what, acts, self._access, counters.count_api)
+        web = create_web(self._door.endpoint, self._readiness, counters, api, dashboard)
         gate.open()
         await self._stack.enter_async_context(served(gate, gate_socket))
         if https_socket is not None:
@@ -113,6 +118,7 @@ class _Service:
         shown = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
         door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=shown)
         self._doors.append(await self._stack.enter_async_context(door))
+        self._stack.push_async_callback(dashboard.aclose)  # first, so that no viewer holds up the end
         for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)

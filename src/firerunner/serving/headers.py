@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,18 +15,17 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-_NAMES = frozenset(name for name, _ in _RAW)
 
-
-def with_security_headers(app: ASGIApp) -> ASGIApp:
+def with_security_headers(app: ASGIApp, headers: Mapping[str, str] = SECURITY_HEADERS) -> ASGIApp:
     """`app`, whose answers all carry them, also those to errors. They win over the application's own."""
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    names = frozenset(name for name, _ in raw)
 
     async def headed(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_headed(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                own = [header for header in message.get("headers", ()) if header[0].lower() not in _NAMES]
-                message = {**message, "headers": [*own, *_RAW]}
+                own = [header for header in message.get("headers", ()) if header[0].lower() not in names]
+                message = {**message, "headers": [*own, *raw]}
             await send(message)
 
         await app(scope, receive, send_headed)

@@ -1,10 +1,11 @@
-"""Who may read and who may act through the API: by bearer token, or from this computer."""
+"""Who may read and who may act: by bearer token, by the session of a browser, or from this computer."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -13,11 +14,12 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from firerunner.intake.clients import client_address, parsed, site
+from firerunner.intake.clients import Address, client_address, parsed, site
 from firerunner.intake.limiting import PerClient
 from firerunner.settings import ApiSettings, WebhookSettings
 from firerunner.settings.values import Network
 from firerunner.web.refusals import Refusal
+from firerunner.web.sessions import Session, read_cookie
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """What changes nothing, and so needs the right to read only."""
@@ -54,6 +56,15 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody in a browser who was let in."""
+
+    caller: Caller
+    form_token: str
+    """What a form has to carry to act; empty for who reads without a session."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Rules:
     """The settings in force; swapped as a whole."""
 
@@ -67,8 +78,10 @@ class _Rules:
 class Access:
     """Judges requests. Until `configure` is called for the first time, nobody gets in."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._rules = _rules(ApiSettings(), WebhookSettings(), None)
+        self._clock = clock
+        self._signed_out: dict[Session, None] = {}
 
     def configure(self, api: ApiSettings, web: WebhookSettings) -> None:
         """Go by these settings, from the next request on. `web` says which proxies are believed and how
@@ -78,14 +91,12 @@ class Access:
     def caller(self, request: Request) -> Caller:
         """Who it is, if the request's method is one of theirs. Raises Refusal."""
         rules, acts = self._rules, request.method not in SAFE_METHODS
-        peer = request.client.host if request.client else None
-        address = client_address(peer, request.headers.getlist("x-forwarded-for"), rules.proxies)
-        told = str(address or "unknown")
+        peer, address = self._addresses(request)
         if not (rules.read or rules.operate or rules.on_loopback):
             raise Refusal(403, _CLOSED)
         shown = request.headers.getlist("authorization")
         if not shown and not acts and rules.on_loopback and _is_from_here(peer, request.headers):
-            return Caller("loopback", "", told)
+            return Caller("loopback", "", told(address))
         if not (rules.read or rules.operate):
             raise Refusal(403, _NOBODY_ACTS if acts else _ELSEWHERE)
         token = _bearer(shown)
@@ -98,7 +109,66 @@ class Access:
                 _READS_ONLY if rules.operate else _NOBODY_ACTS,
                 {"WWW-Authenticate": 'Bearer realm="firerunner", error="insufficient_scope"'},
             )
-        return Caller(right, token.hex()[:_FINGERPRINT], told)
+        return Caller(right, _fingerprint(token), told(address))
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether there is a token to sign in with."""
+        return bool(self._rules.read or self._rules.operate)
+
+    def visitor(self, request: Request, cookie: str | None) -> Visitor | None:
+        """Who it is, by session or from this computer; None: a token has to be shown. Raises Refusal."""
+        rules = self._rules
+        peer, address = self._addresses(request)
+        if not (rules.read or rules.operate or rules.on_loopback):
+            raise Refusal(403, _CLOSED)
+        for right, key in (("operate", rules.operate), ("read", rules.read)):
+            session = read_cookie(cookie, key, self._clock()) if cookie and key else None
+            if session is not None and key is not None and session not in self._signed_out:
+                return Visitor(Caller(right, _fingerprint(key), told(address)), session.form_token(key))
+        if rules.on_loopback and _is_from_here(peer, request.headers):
+            return Visitor(Caller("loopback", "", told(address)), "")
+        if not self.takes_tokens:
+            raise Refusal(403, _ELSEWHERE)
+        return None
+
+    def sign_in(self, request: Request, token: str) -> str:
+        """The cookie of a new session. Raises Refusal if the token is none of ours, which is counted."""
+        rules, digest = self._rules, sha256(token.encode(errors="replace")).digest()
+        _, address = self._addresses(request)
+        if not self.takes_tokens:
+            raise Refusal(403, _CLOSED if not rules.on_loopback else _NOBODY_ACTS)
+        if _right(digest, rules) is None:
+            retry_after_s = rules.failures.spend(site(address))
+            if retry_after_s is not None:
+                wait = {"Retry-After": str(retry_after_s)}
+                raise Refusal(429, f"too many failures: wait {retry_after_s} s and try again", wait)
+            raise Refusal(401, "this token is not one of ours: see api.read_token and api.operate_token")
+        return Session.begin(self._clock()).cookie(digest)
+
+    def sign_out(self, cookie: str) -> None:
+        """The session is over here at once, also for who has copied its cookie."""
+        now, rules = self._clock(), self._rules
+        self._signed_out = {session: None for session in self._signed_out if session.until > now}
+        for key in filter(None, (rules.read, rules.operate)):
+            session = read_cookie(cookie, key, now)
+            if session is not None:
+                self._signed_out[session] = None
+
+    def _addresses(self, request: Request) -> tuple[str | None, Address | None]:
+        """The other end of the connection, and the client that it speaks for."""
+        peer = request.client.host if request.client else None
+        forwarded = request.headers.getlist("x-forwarded-for")
+        return peer, client_address(peer, forwarded, self._rules.proxies)
+
+
+def told(address: Address | None) -> str:
+    """The address as the journal has it."""
+    return str(address or "unknown")
+
+
+def _fingerprint(digest: bytes) -> str:
+    return digest.hex()[:_FINGERPRINT]
 
 
 def _rules(api: ApiSettings, web: WebhookSettings, before: PerClient | None) -> _Rules:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from firerunner import __version__
 from firerunner.web.access import Access
 from firerunner.web.acting import create_acting
+from firerunner.web.acts import Acts
 from firerunner.web.guard import Count, Guard
 from firerunner.web.operations import Operations
 from firerunner.web.reading import create_reading
@@ -38,7 +39,7 @@ _OF_BODIES = {
 }
 
 
-def create_api(operations: Operations, access: Access, count: Count) -> ASGIApp:
+def create_api(operations: Operations, acts: Acts, access: Access, count: Count) -> ASGIApp:
     """The application to be mounted at `PREFIX`."""
     app = FastAPI(
         title="FireRunner",
@@ -53,7 +54,7 @@ def create_api(operations: Operations, access: Access, count: Count) -> ASGIApp:
     )
     answer_refusals(app)
     app.include_router(create_reading(operations), responses=_described(_REFUSALS | _NOT_FOUND))
-    app.include_router(create_acting(operations), responses=_described(_REFUSALS | _OF_BODIES))
+    app.include_router(create_acting(acts), responses=_described(_REFUSALS | _OF_BODIES))
     return Guard(app, access, count)
 
 

@@ -1,4 +1,4 @@
-"""The web application: `/webhook`, `/health`, `/ready`, `/metrics`, and the API below `/api/v1`."""
+"""The web application: `/webhook`, `/health`, `/ready`, `/metrics`, the API `/api/v1`, the dashboard `/`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from firerunner import __version__
 from firerunner.serving.headers import with_security_headers
 from firerunner.telemetry import Counters
 from firerunner.web.api import PREFIX
+from firerunner.web.dashboard import Dashboard
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -31,6 +32,7 @@ def create_web(
     readiness: Callable[[], Awaitable[Readiness]],
     counters: Counters,
     api: ASGIApp | None = None,
+    dashboard: Dashboard | None = None,
 ) -> ASGIApp:
     """The application that listens at `listen.web`."""
     app = FastAPI(openapi_url=None)  # what is described is the API, which does that itself
@@ -53,7 +55,18 @@ def create_web(
         """Prometheus exposition."""
         return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return with_security_headers(app if api is None else _beside(app, api))
+    beside = with_security_headers(app if api is None else _beside(app, api))
+    return beside if dashboard is None else _before(dashboard, beside)
+
+
+def _before(dashboard: Dashboard, app: ASGIApp) -> ASGIApp:
+    """Both: the dashboard's answers carry headers of its own."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and dashboard.has(scope["path"])
+        await (dashboard if ours else app)(scope, receive, send)
+
+    return either
 
 
 def _beside(app: ASGIApp, api: ASGIApp) -> ASGIApp:

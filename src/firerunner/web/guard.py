@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner.intake.answers import EarlyAnswer
-from firerunner.intake.bodies import Bodies, TooLarge, TooSlow
+from firerunner.intake.bodies import Bodies, TooLarge, TooMuch, TooSlow
 from firerunner.web.access import Access, Caller
 from firerunner.web.refusals import Refusal
 
@@ -66,7 +66,7 @@ class Guard:
         try:
             caller = self._access.caller(request)
             right = caller.right
-            body = await self._body(request) if request.method == "POST" else None
+            body = await read_body(self._bodies, request) if request.method == "POST" else None
         except Refusal as refusal:
             await _early(refusal)(scope, receive, counted)
             return
@@ -76,18 +76,19 @@ class Guard:
         known = {**scope, _CALLER: caller}
         await self._api(known, receive if body is None else _replayed(body, receive), counted)
 
-    async def _body(self, request: Request) -> bytes:
-        """All of it. Raises Refusal, ClientDisconnect."""
-        too_large = Refusal(413, f"larger than {MAX_BODY} bytes")
-        declared = request.headers.get("content-length", "0")
-        if len(declared) > len(str(MAX_BODY)) or (declared.isdecimal() and int(declared) > MAX_BODY):
-            raise too_large
-        try:
-            return await self._bodies.read(request.stream(), MAX_BODY, BODY_TIMEOUT_S, stranger=False)
-        except TooLarge:
-            raise too_large from None
-        except TooSlow:
-            raise Refusal(408, f"the body has not come within {BODY_TIMEOUT_S:g} s") from None
+
+async def read_body(bodies: Bodies, request: Request, *, stranger: bool = False) -> bytes:
+    """All of it. Raises Refusal, ClientDisconnect."""
+    too_large = Refusal(413, f"larger than {MAX_BODY} bytes")
+    declared = request.headers.get("content-length", "0")
+    if len(declared) > len(str(MAX_BODY)) or (declared.isdecimal() and int(declared) > MAX_BODY):
+        raise too_large
+    try:
+        return await bodies.read(request.stream(), MAX_BODY, BODY_TIMEOUT_S, stranger=stranger)
+    except (TooLarge, TooMuch):
+        raise too_large from None
+    except TooSlow:
+        raise Refusal(408, f"the body has not come within {BODY_TIMEOUT_S:g} s") from None
 
 
 def _early(refusal: Refusal) -> Response:

@@ -1,12 +1,25 @@
-"""What the API needs of the rest of the service, handed in so that it knows nothing of control."""
+"""What API and dashboard need of the rest of the service, handed in so that they know nothing of control."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from firerunner.ledger import Ledger
+from firerunner.ledger import JobRecord, Ledger, MachineRecord
 from firerunner.web.models import Host, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that is there at one moment."""
+
+    hosts: list[Host]
+    """In the order of the configuration."""
+    pools: list[Pool]
+    machines: list[MachineRecord]
+    """Live ones, oldest first."""
+    jobs: list[JobRecord]
+    """Open ones, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,5 +30,10 @@ class Operations:
     host_names: Callable[[], Collection[str]]
     hosts: Callable[[], Awaitable[list[Host]]]
     pools: Callable[[], Awaitable[list[Pool]]]
+    fleet: Callable[[], Awaitable[Fleet]]
+    console: Callable[[MachineRecord, int], Awaitable[bytes]]
+    """So many of the last bytes on the machine's console; empty if its host gives none."""
     destroy: Callable[[str, str], Awaitable[None]]
     """Gives up the machine of that id, for that reason."""
+    cancel: Callable[[JobRecord], Awaitable[None]]
+    """Cancels the job in its GitLab."""

@@ -34,7 +34,10 @@ def operating(world: World) -> Operations:
         {"gitlab": {"url": world.gitlab.url}, "pools": [pool], "hosts": [HostSettings(labels={"zone": "a"})]}
     )
     term = Term(world.context, world.controller, cast(Sizing, _NoSizes()), NOBODY, NOBODY, None)
-    return operations(lambda: settings, world.ledger, world.context.pools, lambda: term)
+    return operations(
+        *(lambda: settings, world.ledger, world.context.pools, lambda: term),
+        *(world.context.drivers, lambda gitlab: None),
+    )
 
 
 async def test_the_job_of_a_destroyed_machine_is_reported(world: World) -> None:

@@ -15,4 +15,5 @@ async def given(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Given]:
     it = Given(ledger)
     it.configure()
     yield it
+    await it.dashboard.aclose()
     await ledger.aclose()

@@ -13,11 +13,32 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from firerunner.intake import Door
-from firerunner.ledger import JobState, Keyring, Ledger, MachineState, NewJob
+from firerunner.ledger import (
+    HostUse,
+    JobRecord,
+    JobState,
+    Keyring,
+    Ledger,
+    MachineRecord,
+    MachineState,
+    NewJob,
+)
 from firerunner.machines.spec import Resources
 from firerunner.settings import ApiSettings, WebhookSettings
 from firerunner.telemetry import Counters
-from firerunner.web import Access, Host, Operations, Pool, Readiness, Size, create_api, create_web
+from firerunner.web import (
+    Access,
+    Acts,
+    Dashboard,
+    Fleet,
+    Host,
+    Operations,
+    Pool,
+    Readiness,
+    Size,
+    create_api,
+    create_web,
+)
 
 READ, OPERATE = "r" * 32, "o" * 32
 A, B, GONE = "fr-aaaaaaaaaaaa", "fr-bbbbbbbbbbbb", "fr-cccccccccccc"
@@ -37,17 +58,35 @@ class Given:
     ledger: Ledger
     hosts: list[str] = field(default_factory=lambda: ["kvm-1", "local"])
     destroyed: list[tuple[str, str]] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    consoles: dict[str, bytes] = field(default_factory=dict)
+    silent: str | None = None
+    """Why the one pool does not ask."""
+    now: float = 1000.0
+    """For sessions."""
 
     def __post_init__(self) -> None:
         self.counters = Counters()
-        self.access = Access()
-        self.api = Operations(self.ledger, self._host_names, self._hosts, self._pools, self._destroy)
+        self.access = Access(lambda: self.now)
+        what = Operations(
+            ledger=self.ledger,
+            host_names=self._host_names,
+            hosts=self._hosts,
+            pools=self._pools,
+            fleet=self._fleet,
+            console=self._console,
+            destroy=self._destroy,
+            cancel=self._cancel,
+        )
+        acts = Acts(what)
         door = Door(lambda hook: None, lambda outcome: None)
+        self.dashboard = Dashboard(what, acts, self.access, self.counters.count_api)
         self.app: ASGIApp = create_web(
             door.endpoint,
             self._ready,
             self.counters,
-            create_api(self.api, self.access, self.counters.count_api),
+            create_api(what, acts, self.access, self.counters.count_api),
+            self.dashboard,
         )
 
     def configure(
@@ -108,17 +147,44 @@ class Given:
         return self.hosts
 
     async def _hosts(self) -> list[Host]:
-        size = Size(vcpu=1, memory_mib=2, disk_mib=3)
+        orders, machines = await self.ledger.host_orders(), await self.ledger.machines()
+        size, room = (
+            Size(vcpu=6, memory_mib=24_576, disk_mib=51_200),
+            Size(vcpu=16, memory_mib=65_536, disk_mib=409_600),
+        )
         return [
             Host(
-                **{"name": name, "driver": "qemu", "labels": {}, "use": "normal", "reason": ""},
-                **{"use_since": None, "trouble": None, "machines": 1, "jobs": 1, "used": size, "room": None},
+                **{"name": name, "driver": "qemu", "labels": {"zone": "a"}, "trouble": None},
+                use=orders[name].use if name in orders else HostUse.NORMAL,
+                reason=orders[name].reason if name in orders else "",
+                use_since=orders[name].since if name in orders else None,
+                machines=sum(machine.host == name for machine in machines),
+                jobs=sum(machine.host == name and machine.job_id is not None for machine in machines),
+                used=size,
+                room=room if name == "kvm-1" else None,
             )
             for name in self.hosts
         ]
 
     async def _pools(self) -> list[Pool]:
-        return []
+        machines = await self.ledger.machines()
+        return [
+            Pool(
+                **{"name": "small", "gitlab": "gitlab", "image": "debian-12", "executor": "shell"},
+                **{"limit": 20, "warm": 2, "machines": len(machines), "jobs": 1, "silent": self.silent},
+                resources=Size.model_validate(SMALL),
+            )
+        ]
+
+    async def _fleet(self) -> Fleet:
+        machines, jobs = await self.ledger.machines(), await self.ledger.jobs()
+        return Fleet(await self._hosts(), await self._pools(), machines, jobs)
+
+    async def _console(self, machine: MachineRecord, max_bytes: int) -> bytes:
+        return self.consoles.get(machine.machine_id, b"")[-max_bytes:]
+
+    async def _cancel(self, job: JobRecord) -> None:
+        self.cancelled.append(job.job_id)
 
     async def _destroy(self, machine_id: str, reason: str) -> None:
         self.destroyed.append((machine_id, reason))
