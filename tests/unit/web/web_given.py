@@ -68,7 +68,7 @@ class Given:
     def __post_init__(self) -> None:
         self.counters = Counters()
         self.access = Access(lambda: self.now)
-        what = Operations(
+        what = self.operations = Operations(
             ledger=self.ledger,
             host_names=self._host_names,
             hosts=self._hosts,

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from firerunner.errors import FireRunnerError
+from firerunner.errors import FireRunnerError, GitLabError
 from firerunner.intake.bodies import Bodies
 from firerunner.serving.headers import SECURITY_HEADERS, with_security_headers
 from firerunner.web.access import Access, Visitor
@@ -102,6 +102,11 @@ class Dashboard:
         return either
 
     def _stream(self, request: Request) -> ASGIApp:
+        try:
+            if self._visitor(request) is None:
+                return _error(401, "sign in to look")
+        except Refusal as refusal:
+            return _error(refusal.status, refusal.message, refusal.headers)
         view, have = request.query_params.get("view", ""), request.query_params.get("have", "")
         if not is_view(view):
             return _error(404, "there is no such view")
@@ -299,6 +304,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             return _error(error.status, error.message, error.headers)
         case HTTPException():
             return _error(error.status_code, "there is no such page here", dict(error.headers or {}))
+        case GitLabError():
+            return _error(502, str(error))
         case _:
             return _error(503, str(error), {"Retry-After": "5"})
 

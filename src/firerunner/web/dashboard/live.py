@@ -70,8 +70,8 @@ class Live:
             yield event("full", "", retry_s=FULL_AGAIN_S)
             return
         with self._seat(name):
-            yield b"retry: 1000\n\n"
             fresh = self._begun + 1  # what was seen before is older than the page
+            yield b"retry: 1000\n\n"
             shown: View | None = None
             trouble = ""
             while not self._closed:

@@ -42,6 +42,8 @@ _environment = Environment(
 )
 _environment.filters |= {
     "moment": text.moment,
+    "day_and_time": text.day_and_time,
+    "digest": text.digest,
     "lasting": text.lasting,
     "mebibytes": text.mebibytes,
     "console": _console,

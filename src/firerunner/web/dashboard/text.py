@@ -12,6 +12,7 @@ MOST = 300
 """Characters of one value on a page."""
 MOST_LINES = 200
 MOST_COLUMNS = 500
+_DIGEST = len("sha256:") + 12
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 """Controls, what turns or hides text, and halves of characters, which UTF-8 cannot say."""
@@ -42,6 +43,19 @@ def moment(at: float) -> str:
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
         return "?"
+
+
+def day_and_time(at: float) -> str:
+    """A time for people who look at it within the year, in UTC."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%b %d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "?"
+
+
+def digest(value: str) -> str:
+    """As it is, but enough of a digest to tell it from others."""
+    return f"{value[:_DIGEST]}…" if value.startswith("sha256:") else value
 
 
 def lasting(seconds: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 
 Pieces = Mapping[str, str]
 """HTML elements by their `id`, in order."""
@@ -23,7 +24,7 @@ class View:
         """The same for the same content, whoever made it and whenever."""
         digest = sha256()
         for place, pieces in self.places.items():
-            for part in (place, *pieces.values()):
+            for part in (place, *chain.from_iterable(pieces.items())):
                 digest.update(part.encode(errors="replace") + b"\0")
         return digest.hexdigest()[:32]
 

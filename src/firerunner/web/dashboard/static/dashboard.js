@@ -92,8 +92,13 @@ function follow() {
     source.addEventListener("error", () => {
       say("lost", "not live: trying again");
       // A browser tries again by itself unless it was given an answer that is no stream.
-      if (source && source.readyState === EventSource.CLOSED) { close(); later(2000); }
+      if (source && source.readyState === EventSource.CLOSED) { close(); ask(); }
     });
+  }
+  async function ask() {
+    const page = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+    if (page?.type === "opaqueredirect") location.reload();  // to where one signs in
+    else later(2000);
   }
   function close() { source?.close(); source = null; }
   function later(ms) { clearTimeout(again); again = setTimeout(open, ms); }
