@@ -177,15 +177,14 @@ async def test_what_projects_and_guests_write_is_text_on_every_page(given: Given
 
 
 async def test_a_thousand_machines_are_one_page_and_a_change_is_one_row(given: Given) -> None:
-    ids = [f"fr-{number:012d}" for number in range(1000)]
-    await asyncio.gather(*(given.ledger.reserve(each, "small", "kvm-1", SMALL, "sha256:1") for each in ids))
+    given.crowd(1000)
     page = await look(given, "/machines", await session(given, OPERATE))
     it = Live(Reader(given.operations), look_every_s=0.01)
 
     async with asyncio.timeout(60), aclosing(it.stream("machines", "", lambda: True)) as events:
         await anext(events)
         whole = await anext(events)
-        await given.ledger.move_machine(ids[500], MachineState.CREATING)
+        await given.move_one_of_crowd(500, MachineState.CREATING)
         change = await anext(events)
 
     assert page.text.count("<tr id=") == 1000

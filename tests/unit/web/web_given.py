@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Given:
     destroyed: list[tuple[str, str]] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     consoles: dict[str, bytes] = field(default_factory=dict)
+    more: list[MachineRecord] = field(default_factory=list)
+    """Machines that the ledger does not know; quicker than to write many into it."""
     silent: str | None = None
     """Why the one pool does not ask."""
     now: float = 1000.0
@@ -120,6 +122,19 @@ class Given:
         labels = {"right": right, "status": str(status)}
         return self.counters.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
 
+    def crowd(self, count: int) -> None:
+        """So many `more` machines."""
+        state = MachineState.RESERVED
+        self.more = [
+            MachineRecord(f"fr-{number:012d}", "small", "kvm-1", state, 900.0, SMALL, "sha256:1", 900.0)
+            for number in range(count)
+        ]
+
+    async def move_one_of_crowd(self, number: int, to: MachineState) -> None:
+        """Its state changes, and the journal tells."""
+        self.more[number] = replace(self.more[number], state=to)
+        await self.ledger.note("machine", self.more[number].machine_id, "moved")
+
     async def fill(self) -> None:
         """A machine with a job and all its secrets, one without, and one that is gone."""
         ledger = self.ledger
@@ -178,7 +193,7 @@ class Given:
 
     async def _fleet(self) -> Fleet:
         machines, jobs = await self.ledger.machines(), await self.ledger.jobs()
-        return Fleet(await self._hosts(), await self._pools(), machines, jobs)
+        return Fleet(await self._hosts(), await self._pools(), [*machines, *self.more], jobs)
 
     async def _console(self, machine: MachineRecord, max_bytes: int) -> bytes:
         return self.consoles.get(machine.machine_id, b"")[-max_bytes:]

@@ -103,6 +103,13 @@ function follow() {
   function close() { source?.close(); source = null; }
   function later(ms) { clearTimeout(again); again = setTimeout(open, ms); }
 
+  // A browser has six connections for all its windows here: one that nobody sees gives its own back.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) { if (!source) open(); return; }
+    clearTimeout(again);
+    close();
+    say("off", "not live while hidden");
+  });
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   open();
