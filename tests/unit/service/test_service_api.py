@@ -62,3 +62,29 @@ async def test_on_loopback_it_is_open_if_that_is_said(tmp_path: Path) -> None:
         assert (await ask(port, "jobs")).status_code == 200
         why = {"json": {"reason": "new kernel"}, "method": "POST"}
         assert (await ask(port, "hosts/local/drain", **why)).status_code == 403
+
+
+async def test_the_dashboard_is_live_and_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    listen = {"web": f"127.0.0.1:{port}", "gate": f"127.0.0.1:{free_port()}"}
+    rest = b""
+    async with httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{port}") as http:
+        async with (
+            serving(tmp_path, listen=listen, api={"open_on_loopback": True}) as it,
+            asyncio.timeout(60),
+        ):
+            page = await http.get("/")
+            request = http.build_request("GET", "/live", params={"view": "pools", "have": "nothing"})
+            stream = await http.send(request, stream=True)
+            pieces = stream.aiter_bytes()
+            got = b""
+            while b"event: change" not in got:
+                got += await anext(pieces)
+        async for piece in pieces:
+            rest += piece
+        await stream.aclose()
+
+    assert (page.status_code, 'id="pool-small"' in page.text) == (200, True)
+    assert b"small" in got + rest
+    assert "Traceback" not in it.log
+    assert "stopped" in it.log
