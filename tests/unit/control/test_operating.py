@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 
 from firerunner.control.sizing import Sizing
+from firerunner.errors import GitLabError
+from firerunner.fakes.gitlab import JobStatus
 from firerunner.fakes.machines import Guest, good_life, start
 from firerunner.leading import Term
 from firerunner.ledger import HostUse, JobState
@@ -36,7 +38,7 @@ def operating(world: World) -> Operations:
     term = Term(world.context, world.controller, cast(Sizing, _NoSizes()), NOBODY, NOBODY, None)
     return operations(
         *(lambda: settings, world.ledger, world.context.pools, lambda: term),
-        *(world.context.drivers, lambda gitlab: None),
+        *(world.context.drivers, world.context.rest),
     )
 
 
@@ -63,6 +65,31 @@ async def test_the_job_of_a_destroyed_machine_is_reported(world: World) -> None:
     assert (ours.state, ours.failure_reason) == (JobState.RETURNED, "runner_system_failure")
     assert "destroyed by an operator (it hangs)" in ours.reason
     await world.check_nothing_left()
+
+
+async def test_a_job_is_cancelled_in_gitlab_if_there_is_a_token_for_that(world: World) -> None:
+    running = asyncio.Event()
+
+    async def hangs(guest: Guest) -> None:
+        await start(guest)
+        running.set()
+        await asyncio.Event().wait()
+
+    world.driver.life = hangs
+    _, job = await world.pipeline()
+    await running.wait()
+    shown = operating(world)
+    fleet = await shown.fleet()
+
+    with pytest.raises(GitLabError, match="no api_token"):
+        await shown.cancel(fleet.jobs[0])
+    world.api_token = world.gitlab.api_token
+    await shown.cancel(fleet.jobs[0])
+
+    assert job.status in {JobStatus.CANCELING, JobStatus.CANCELED}
+    assert [each.gitlab_job_id for each in fleet.jobs] == [job.id]
+    assert fleet.jobs[0].machine_id in {machine.machine_id for machine in fleet.machines}
+    assert [pool.jobs for pool in fleet.pools] == [1]
 
 
 async def test_hosts_and_pools_are_told_as_they_are(world: World) -> None:

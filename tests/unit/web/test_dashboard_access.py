@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from web_given import OPERATE, READ, A, Given
+from web_given import CANARIES, OPERATE, READ, A, Given
 
 from firerunner.web.dashboard.app import COOKIE, HEADERS, SECURE_COOKIE
 from firerunner.web.sessions import LIFE_S
@@ -71,12 +71,14 @@ async def test_each_page_is_for_who_has_shown_a_token(given: Given) -> None:
     got = {
         path: [(await look(given, path, cookie)).status_code for cookie in cookies.values()] for path in PAGES
     }
+    shown = "".join([(await look(given, path, cookies["operate"])).text for path in PAGES])
     by_bearer = await given.ask("/", OPERATE)
     streams = [await look(given, "/live?view=jobs", cookie) for cookie in (None, forged)]
 
     assert got == {path: [303, 303, 200, 200] for path in PAGES}
     assert by_bearer.headers["location"] == "/sign-in?next=%2F"
     assert [answer.status_code for answer in streams] == [401, 401]
+    assert [secret for secret in CANARIES if secret in shown] == []
     assert "may read" in (await look(given, "/", cookies["read"])).text
     assert "may operate" in (await look(given, "/", cookies["operate"])).text
 
