@@ -37,7 +37,9 @@ def operations(
     async def fleet() -> Fleet:
         machines = await ledger.machines()
         orders, jobs = await ledger.host_orders(), await ledger.jobs()
-        return Fleet(hosts_with(machines, orders), pools_with(machines), machines, jobs)
+        return Fleet(
+            hosts_with(machines, orders), pools_with(machines), machines, jobs, leads=term() is not None
+        )
 
     def hosts_with(machines: Collection[MachineRecord], orders: Mapping[str, HostOrder]) -> list[Host]:
         leads, there = term(), defaultdict[str, list[MachineRecord]](list)

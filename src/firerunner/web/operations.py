@@ -20,6 +20,8 @@ class Fleet:
     """Live ones, oldest first."""
     jobs: list[JobRecord]
     """Open ones, oldest first."""
+    leads: bool
+    """Whether this controller leads; another does not know which pools ask, nor the room of hosts."""
 
 
 @dataclass(frozen=True, slots=True)

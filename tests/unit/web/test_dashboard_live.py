@@ -204,3 +204,16 @@ async def test_a_job_is_shown_with_its_console_and_its_states(given: Given) -> N
     assert "group/project" in page
     assert f'href="/machines/{A}/destroy"' in page
     assert 'href="/jobs/7/cancel"' in page
+
+
+async def test_a_controller_that_stands_by_says_what_it_does_not_know(given: Given) -> None:
+    cookie = await session(given, OPERATE)
+    leading = (await look(given, "/", cookie)).text
+    given.leads = False
+    await given.ledger.note("lease", "controller", "another leads")
+
+    standing_by = (await look(given, "/", cookie)).text
+
+    assert (">asks<" in leading, "stands by" in leading) == (True, False)
+    assert (">asks<" in standing_by, "stands by" in standing_by) == (False, True)
+    assert "not known here" in standing_by

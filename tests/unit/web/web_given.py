@@ -64,6 +64,7 @@ class Given:
     """Machines that the ledger does not know; quicker than to write many into it."""
     silent: str | None = None
     """Why the one pool does not ask."""
+    leads: bool = True
     now: float = 1000.0
     """For sessions."""
 
@@ -193,7 +194,7 @@ class Given:
 
     async def _fleet(self) -> Fleet:
         machines, jobs = await self.ledger.machines(), await self.ledger.jobs()
-        return Fleet(await self._hosts(), await self._pools(), [*machines, *self.more], jobs)
+        return Fleet(await self._hosts(), await self._pools(), [*machines, *self.more], jobs, self.leads)
 
     async def _console(self, machine: MachineRecord, max_bytes: int) -> bytes:
         return self.consoles.get(machine.machine_id, b"")[-max_bytes:]

@@ -81,8 +81,10 @@ class Reader:
 
     def _overview(self, fleet: Fleet) -> Mapping[str, Pieces]:
         return {
-            "tally": self._one("tally", fleet.hosts, fleet.pools, fleet.machines, fleet.jobs),
-            "pools": self._each("pool", fleet.pools, lambda pool: pool.name),
+            "tally": self._one("tally", fleet),
+            "pools": {
+                f"pool-{pool.name}": self._piece("pool", pool.name, pool, fleet.leads) for pool in fleet.pools
+            },
         }
 
     def _machines(self, fleet: Fleet) -> Mapping[str, Pieces]:
