@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 
@@ -21,17 +21,20 @@ from firerunner.control.leadership import Leadership
 from firerunner.control.lock import only_controller
 from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, NotLeader, SettingsError
+from firerunner.expiring import watch_tokens
 from firerunner.gate import GateEvent, Limits, create_gate
 from firerunner.hosting import HostDriver, driver_of
 from firerunner.intake import Door, Hook
 from firerunner.leading import Term, hearing, last_answers, new_holder
 from firerunner.listening import listen
+from firerunner.measuring import Measuring, expect, fleet_samples, place_samples, watch_loop
 from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
-from firerunner.telemetry import Counters, set_log_level
+from firerunner.telemetry import Metrics, Sample, set_log_level
+from firerunner.telemetry import catalogue as its
 from firerunner.web import Access, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
@@ -64,13 +67,15 @@ class _Service:
     def __init__(self, settings: Settings, config: Path | None, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._log = structlog.get_logger("firerunner")
-        self._counters = Counters()
+        self._metrics = Metrics()
         self._reloader = Reloader(config, settings, self._apply, self._log)
         self._images = image_store(settings)
-        self._connections = Connections(stack, self._counters.count_gitlab)
         self._pools = KnownPools(settings.asking_pools())
+        self._measuring = Measuring(self._metrics, self._warm, self._now)
+        seen = self._measuring
+        self._connections = Connections(stack, seen.counted_gitlab, seen.heard)
         self._sized: dict[str, PoolSettings] = {}
-        self._doors: list[Served] = []
+        self._doors: dict[str, Served] = {}
         self._access = Access()
         self._term: Term | None = None
         self._stop = asyncio.Event()
@@ -78,12 +83,13 @@ class _Service:
         self._asks_left: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        settings, counters = self._reloader.settings, self._counters
+        settings, seen = self._reloader.settings, self._measuring
         web_socket = listen("web", settings.listen.web)
         gate_socket = listen("gate", settings.listen.gate)
         https = settings.listen.gate_https
         https_socket = listen("gate-https", https) if https is not None else None
         ledger = self._ledger = await self._stack.enter_async_context(open_ledger(settings))
+        ledger.show_to(seen)
         await self._connections.configure(settings)
         self._leadership = Leadership(ledger, new_holder(os.uname().nodename, os.getpid()), self._log)
         self._drivers = await self._open_drivers(settings)
@@ -94,26 +100,40 @@ class _Service:
             facts=self._briefing.guest_facts,
             notify=self._on_gate,
             clock=ledger.clock,
-            count=counters.count_gate,
+            count=seen.counted_gate,
+            sights=seen,
             limits=Limits(recheck_s=SHARED_RECHECK_S) if _is_shared(settings) else None,
         )
         self._teller = Teller(ledger, self._spoken_elsewhere, self._log)
-        self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
+        self._door = Door(self._on_hook, seen.counted_hook)
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
         acts = operations(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term)
-        api = create_api(acts, self._access, counters.count_api)
-        web = create_web(self._door.endpoint, self._readiness, counters, api)
+        api = create_api(acts, self._access, seen.counted_api)
+        web = create_web(self._door.endpoint, self._readiness, self._metrics, api)
         gate.open()
         await self._stack.enter_async_context(served(gate, gate_socket))
         if https_socket is not None:
             shown = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
             door = served(gate, https_socket, certificate=shown)
-            self._doors.append(await self._stack.enter_async_context(door))
+            self._doors["gate_https"] = await self._stack.enter_async_context(door)
         shown = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
         door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=shown)
-        self._doors.append(await self._stack.enter_async_context(door))
-        for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
+        self._doors["web"] = await self._stack.enter_async_context(door)
+        expect(
+            self._metrics,
+            {name: pool.hosts for name, pool in settings.asking_pools().items()},
+            tuple(self._drivers),
+        )
+        self._metrics.read_at_scrape(self._samples)
+        works = (
+            self._reloader.run(),
+            self._teller.run(),
+            self._watch_clock(),
+            watch_loop(self._metrics),
+            watch_tokens(self._gitlab_names, self._connections.rest_if_any, self._metrics, self._log),
+        )
+        for work in works:
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._stack.callback(task.cancel)
@@ -149,6 +169,7 @@ class _Service:
             if not winning.done():
                 return
             term = self._begin_term(await winning)
+            self._metrics.count(its.TERMS)
         finally:
             for task in (winning, stopping):
                 task.cancel()
@@ -178,7 +199,7 @@ class _Service:
             pools=self._pools,
             resolve_image=self._images.resolve,
             gate_address=settings.listen.gate,
-            counters=self._counters,
+            metrics=self._metrics,
             clock=self._ledger.clock,
             log=self._log,
             wake_gate=self._gate.wake,
@@ -216,6 +237,28 @@ class _Service:
         if term is None:
             return await standing_by(self._leadership.leader, self._ledger)
         return await readiness(term.controller, term.sizing, self._ledger)
+
+    def _warm(self, pool: str) -> int:
+        known = self._pools.get(pool)
+        return known.warm if known is not None else 0
+
+    def _now(self) -> float:
+        return self._ledger.clock()
+
+    def _gitlab_names(self) -> list[str]:
+        return [gitlab.name for gitlab in self._reloader.settings.gitlab]
+
+    def _samples(self) -> Iterator[Sample]:
+        """What is read when Prometheus asks."""
+        term, settings = self._term, self._reloader.settings
+        yield its.LEADER, (), float(term is not None)
+        yield its.GATE_HELD, (), self._gate.held_asks()
+        for name, door in self._doors.items():
+            if door.certificate_until is not None:
+                yield its.CERTIFICATE, (name,), door.certificate_until
+        yield from place_samples({"state": settings.state_dir, "images": settings.image_store})
+        if term is not None:
+            yield from fleet_samples(term.controller.standing(), term.controller.events_waiting)
 
     async def _watch_clock(self) -> None:
         """A computer's clock that is moved does not move our deadlines; who reads our times has to know."""
@@ -257,7 +300,7 @@ class _Service:
         self._access.configure(settings.api, settings.webhook)
         self._set_pools(settings)
         set_log_level(settings.log.level)
-        for door in self._doors:
+        for door in self._doors.values():
             try:
                 door.renew_certificate()
             except SettingsError as error:  # no reason to keep tokens and pools of yesterday

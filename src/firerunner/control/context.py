@@ -18,7 +18,7 @@ from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Egress
 from firerunner.planning import Event, MachineMoved, MachineRemoved
 from firerunner.settings import PoolSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 
 DEFAULT_JOB_S = 86_400.0
 """For jobs whose pool is no longer configured."""
@@ -58,7 +58,7 @@ class Context:
     """Name or digest to a checked image. Raises ImageError."""
     gate_address: str
     """host:port where the gate listens, as the machines' hosts reach it."""
-    counters: Counters
+    metrics: Metrics
     clock: Clock
     log: Any
     wake_gate: Callable[[str], None] = field(default=lambda machine_id: None)

@@ -19,6 +19,7 @@ from firerunner.planning.facts import HostFacts, PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import plan
 from firerunner.planning.reasons import blocked, reasons
+from firerunner.planning.standing import HostStanding, PoolStanding, PoolState, Standing, standing
 
 __all__ = [
     "Action",
@@ -30,6 +31,7 @@ __all__ = [
     "Fleet",
     "HostChanged",
     "HostFacts",
+    "HostStanding",
     "JobHomeless",
     "JobOver",
     "Launch",
@@ -38,11 +40,15 @@ __all__ = [
     "NotDone",
     "PoolChanged",
     "PoolFacts",
+    "PoolStanding",
+    "PoolState",
     "PoolWoken",
     "Refill",
     "Retire",
+    "Standing",
     "Tick",
     "blocked",
     "plan",
     "reasons",
+    "standing",
 ]

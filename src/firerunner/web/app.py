@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner import __version__
 from firerunner.serving.headers import with_security_headers
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from firerunner.web.api import PREFIX
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -29,7 +29,7 @@ class Readiness(BaseModel):
 def create_web(
     webhook: Callable[[Request], Any],
     readiness: Callable[[], Awaitable[Readiness]],
-    counters: Counters,
+    metrics: Metrics,
     api: ASGIApp | None = None,
 ) -> ASGIApp:
     """The application that listens at `listen.web`."""
@@ -49,9 +49,9 @@ def create_web(
         return JSONResponse(state.model_dump(), status_code=200 if state.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
+    async def exposition() -> Response:
         """Prometheus exposition."""
-        return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return with_security_headers(app if api is None else _beside(app, api))
 

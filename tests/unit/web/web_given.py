@@ -16,7 +16,8 @@ from firerunner.intake import Door
 from firerunner.ledger import JobState, Keyring, Ledger, MachineState, NewJob
 from firerunner.machines.spec import Resources
 from firerunner.settings import ApiSettings, WebhookSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
+from firerunner.telemetry.catalogue import API_REQUESTS
 from firerunner.web import Access, Host, Operations, Pool, Readiness, Size, create_api, create_web
 
 READ, OPERATE = "r" * 32, "o" * 32
@@ -39,15 +40,17 @@ class Given:
     destroyed: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.counters = Counters()
+        self.metrics = Metrics()
         self.access = Access()
         self.api = Operations(self.ledger, self._host_names, self._hosts, self._pools, self._destroy)
         door = Door(lambda hook: None, lambda outcome: None)
         self.app: ASGIApp = create_web(
             door.endpoint,
             self._ready,
-            self.counters,
-            create_api(self.api, self.access, self.counters.count_api),
+            self.metrics,
+            create_api(
+                self.api, self.access, lambda right, status: self.metrics.count(API_REQUESTS, right, status)
+            ),
         )
 
     def configure(
@@ -79,7 +82,7 @@ class Given:
 
     def counted(self, right: str, status: int) -> float:
         labels = {"right": right, "status": str(status)}
-        return self.counters.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
+        return self.metrics.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
 
     async def fill(self) -> None:
         """A machine with a job and all its secrets, one without, and one that is gone."""
