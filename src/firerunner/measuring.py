@@ -13,7 +13,7 @@ from pathlib import Path
 from firerunner import __version__
 from firerunner.gate.ports import Sights
 from firerunner.gitlab.measured import Call
-from firerunner.ledger import JobState, MachineState
+from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.ledger.moves import JobMove, MachineMove, Move
 from firerunner.planning import PoolState, Standing
 from firerunner.telemetry import Metrics, Sample
@@ -128,6 +128,10 @@ class Measuring(Sights):
             self._metrics.set(its.GITLAB_HEADROOM, call.remaining, gitlab)
         if call.limit is not None:
             self._metrics.set(its.GITLAB_LIMIT, call.limit, gitlab)
+
+    def drove(self, operation: str, machine: MachineRecord, seconds: float, *, failed: bool) -> None:
+        """A driver's call is over."""
+        self._metrics.observe(its.DRIVER, seconds, machine.host, operation, "failed" if failed else "ok")
 
     def counted_gate(self, kind: str, detail: str) -> None:
         """For the gate's `count`."""

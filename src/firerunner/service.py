@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 
@@ -21,20 +21,19 @@ from firerunner.control.leadership import Leadership
 from firerunner.control.lock import only_controller
 from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, NotLeader, SettingsError
-from firerunner.expiring import watch_tokens
 from firerunner.gate import GateEvent, Limits, create_gate
 from firerunner.hosting import HostDriver, driver_of
 from firerunner.intake import Door, Hook
 from firerunner.leading import Term, hearing, last_answers, new_holder
 from firerunner.listening import listen
-from firerunner.measuring import Measuring, expect, fleet_samples, place_samples, watch_loop
+from firerunner.observing import Observing, Shown
 from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
-from firerunner.telemetry import Metrics, Sample, set_log_level
-from firerunner.telemetry import catalogue as its
+from firerunner.telemetry import set_log_level
+from firerunner.telemetry.catalogue import TERMS
 from firerunner.web import Access, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
@@ -67,13 +66,12 @@ class _Service:
     def __init__(self, settings: Settings, config: Path | None, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._log = structlog.get_logger("firerunner")
-        self._metrics = Metrics()
         self._reloader = Reloader(config, settings, self._apply, self._log)
         self._images = image_store(settings)
         self._pools = KnownPools(settings.asking_pools())
-        self._measuring = Measuring(self._metrics, self._warm, self._now)
-        seen = self._measuring
-        self._connections = Connections(stack, seen.counted_gitlab, seen.heard)
+        self._observing = Observing(settings, self._pools, self._log)
+        seen = self._observing
+        self._connections = Connections(stack, seen.measuring.counted_gitlab, seen.heard)
         self._sized: dict[str, PoolSettings] = {}
         self._doors: dict[str, Served] = {}
         self._access = Access()
@@ -83,13 +81,13 @@ class _Service:
         self._asks_left: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        settings, seen = self._reloader.settings, self._measuring
+        settings, seen = self._reloader.settings, self._observing.measuring
         web_socket = listen("web", settings.listen.web)
         gate_socket = listen("gate", settings.listen.gate)
         https = settings.listen.gate_https
         https_socket = listen("gate-https", https) if https is not None else None
         ledger = self._ledger = await self._stack.enter_async_context(open_ledger(settings))
-        ledger.show_to(seen)
+        await self._observing.watch(ledger, self._stack)
         await self._connections.configure(settings)
         self._leadership = Leadership(ledger, new_holder(os.uname().nodename, os.getpid()), self._log)
         self._drivers = await self._open_drivers(settings)
@@ -110,30 +108,25 @@ class _Service:
         self._access.configure(settings.api, settings.webhook)
         acts = operations(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term)
         api = create_api(acts, self._access, seen.counted_api)
-        web = create_web(self._door.endpoint, self._readiness, self._metrics, api)
+        web = create_web(self._door.endpoint, self._readiness, self._observing.metrics, api)
         gate.open()
         await self._stack.enter_async_context(served(gate, gate_socket))
         if https_socket is not None:
-            shown = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
-            door = served(gate, https_socket, certificate=shown)
+            certificate = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
+            door = served(gate, https_socket, certificate=certificate)
             self._doors["gate_https"] = await self._stack.enter_async_context(door)
-        shown = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
-        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=shown)
+        certificate = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
+        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=certificate)
         self._doors["web"] = await self._stack.enter_async_context(door)
-        expect(
-            self._metrics,
-            {name: pool.hosts for name, pool in settings.asking_pools().items()},
-            tuple(self._drivers),
+        shown = Shown(
+            settings=lambda: self._reloader.settings,
+            controller=lambda: self._term.controller if self._term else None,
+            gate=gate,
+            doors=self._doors,
+            connections=self._connections,
         )
-        self._metrics.read_at_scrape(self._samples)
-        works = (
-            self._reloader.run(),
-            self._teller.run(),
-            self._watch_clock(),
-            watch_loop(self._metrics),
-            watch_tokens(self._gitlab_names, self._connections.rest_if_any, self._metrics, self._log),
-        )
-        for work in works:
+        self._observing.show(shown, self._stack)
+        for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._stack.callback(task.cancel)
@@ -169,7 +162,7 @@ class _Service:
             if not winning.done():
                 return
             term = self._begin_term(await winning)
-            self._metrics.count(its.TERMS)
+            self._observing.metrics.count(TERMS)
         finally:
             for task in (winning, stopping):
                 task.cancel()
@@ -199,7 +192,8 @@ class _Service:
             pools=self._pools,
             resolve_image=self._images.resolve,
             gate_address=settings.listen.gate,
-            metrics=self._metrics,
+            metrics=self._observing.metrics,
+            drove=self._observing.drove,
             clock=self._ledger.clock,
             log=self._log,
             wake_gate=self._gate.wake,
@@ -226,6 +220,7 @@ class _Service:
         return self._gate.spoken() if self._term is None else {}
 
     def _on_hook(self, hook: Hook) -> None:
+        self._observing.hooked(hook)
         if self._term is not None:
             self._term.controller.wake(hook)
             self._term.sizing.on_hook(hook)
@@ -237,28 +232,6 @@ class _Service:
         if term is None:
             return await standing_by(self._leadership.leader, self._ledger)
         return await readiness(term.controller, term.sizing, self._ledger)
-
-    def _warm(self, pool: str) -> int:
-        known = self._pools.get(pool)
-        return known.warm if known is not None else 0
-
-    def _now(self) -> float:
-        return self._ledger.clock()
-
-    def _gitlab_names(self) -> list[str]:
-        return [gitlab.name for gitlab in self._reloader.settings.gitlab]
-
-    def _samples(self) -> Iterator[Sample]:
-        """What is read when Prometheus asks."""
-        term, settings = self._term, self._reloader.settings
-        yield its.LEADER, (), float(term is not None)
-        yield its.GATE_HELD, (), self._gate.held_asks()
-        for name, door in self._doors.items():
-            if door.certificate_until is not None:
-                yield its.CERTIFICATE, (name,), door.certificate_until
-        yield from place_samples({"state": settings.state_dir, "images": settings.image_store})
-        if term is not None:
-            yield from fleet_samples(term.controller.standing(), term.controller.events_waiting)
 
     async def _watch_clock(self) -> None:
         """A computer's clock that is moved does not move our deadlines; who reads our times has to know."""

@@ -20,6 +20,7 @@ from firerunner.gitlab import AskedJob, AskedNothing, Refused, Trouble, parse_an
 from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome
 from firerunner.settings import PoolSettings
+from firerunner.telemetry.about import MACHINE
 from firerunner.telemetry.catalogue import ASKS, JOB_QUEUED
 
 Written = TypeVar("Written")
@@ -116,6 +117,7 @@ async def _ask(
         return AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, error.message
     await ctx.assure()
     asked_at = ctx.clock()
+    MACHINE.set(machine_id)
     answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
     if isinstance(answer, Trouble):

@@ -34,17 +34,17 @@ async def launch(ctx: Context, machine_id: str) -> None:
         try:
             image = ctx.resolve_image(machine.image_digest)
             await ctx.assure()
-            await ctx.drivers[machine.host].create(
-                MachineSpec(
-                    machine_id=machine_id,
-                    resources=machine.resources,
-                    image=image.files,
-                    gate=ctx.gate_address,
-                    credential=credential,
-                    egress=ctx.egress(pool),
-                    max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
-                )
+            spec = MachineSpec(
+                machine_id=machine_id,
+                resources=machine.resources,
+                image=image.files,
+                gate=ctx.gate_address,
+                credential=credential,
+                egress=ctx.egress(pool),
+                max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
             )
+            with ctx.driving("create", machine):
+                await ctx.drivers[machine.host].create(spec)
         except NotLeader:
             raise
         except FireRunnerError as error:

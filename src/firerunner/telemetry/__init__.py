@@ -1,4 +1,4 @@
-"""Metrics and logs."""
+"""Metrics, traces and logs."""
 
 from firerunner.telemetry.logs import configure_logs, set_log_level
 from firerunner.telemetry.metrics import Metrics, Sample

@@ -174,6 +174,17 @@ LEAKS = _declare(
     "host",
 )
 
+DRIVER = _declare(
+    Kind.HISTOGRAM,
+    "driver_seconds",
+    "Calls to hosts. `operation`: `create` until the VMM runs, `destroy` until nothing is left. `outcome`: "
+    "`ok` or `failed`.",
+    "host",
+    "operation",
+    "outcome",
+    buckets=CALL_S,
+)
+
 # Hosts
 HOST_USABLE = _declare(
     Kind.SCRAPED,
