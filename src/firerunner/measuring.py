@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,21 +150,16 @@ class Measuring(Sights):
         self._metrics.count(its.API_REQUESTS, right, status)
 
 
-def expect(metrics: Metrics, pools: Mapping[str, tuple[str, ...]], hosts: tuple[str, ...]) -> None:
-    """Make known what alerts look at, so that the first leak or failure is seen as a step. `pools`: their
-    hosts by name; none are all."""
+def expect(metrics: Metrics, pools: Iterable[str], hosts: Iterable[str]) -> None:
+    """Make known what alerts look at, so that the first leak or refusal is seen as a step. What has a pool
+    and a host is too much for that."""
     for host in hosts:
         metrics.count(its.LEAKS, host, by=0)
-    for pool, its_hosts in pools.items():
+    for pool in pools:
         for answer in ("job", "nothing", "refused", "trouble"):
             metrics.count(its.ASKS, pool, answer, by=0)
         for outcome in (*sorted(_ENDS), "system_failure"):
             metrics.count(its.JOBS, pool, outcome, by=0)
-        for host in its_hosts or hosts:
-            for outcome in ("created", "image", "host"):
-                metrics.count(its.LAUNCHES, pool, host, outcome, by=0)
-            for state in ("creating", "booting", "waiting", "busy"):
-                metrics.count(its.FAILURES, pool, host, state, by=0)
     for outcome in ("woke", "ignored"):
         metrics.count(its.HOOKS, outcome, by=0)
     for operation in ("read", "write"):

@@ -76,8 +76,7 @@ class Observing:
     def show(self, shown: Shown, stack: AsyncExitStack) -> None:
         """Read what is shown whenever Prometheus asks, and look at the loop and at tokens now and then."""
         settings = self._settings
-        pools = {name: pool.hosts for name, pool in settings.asking_pools().items()}
-        expect(self.metrics, pools, tuple(host.name for host in settings.hosts))
+        expect(self.metrics, settings.asking_pools(), [host.name for host in settings.hosts])
         self.metrics.read_at_scrape(lambda: _samples(shown))
         works = (
             watch_loop(self.metrics),

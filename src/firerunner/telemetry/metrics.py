@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -23,6 +30,7 @@ class Metrics:
     """One registry for one service, so that two services in one process do not mix."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each series, read by nobody
         self.registry = CollectorRegistry()
         self._counters: dict[Declared, Counter] = {}
         self._gauges: dict[Declared, Gauge] = {}
@@ -72,8 +80,12 @@ class Metrics:
         named = dict(zip(what.labels, labels, strict=True))
         return self.registry.get_sample_value(what.name, named) or 0.0
 
+    def read(self) -> None:
+        """Ask the sources. In the thread that they belong to."""
+        self._scraped.read()
+
     def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """The text that Prometheus scrapes, with what was read last. In any thread."""
         return generate_latest(self.registry)
 
 
@@ -82,8 +94,10 @@ class _Scraped(Collector):
 
     def __init__(self) -> None:
         self.sources: list[Source] = []
+        self._families: list[GaugeMetricFamily] = []
+        self.read()
 
-    def collect(self) -> Iterator[Metric]:
+    def read(self) -> None:
         families = {
             each: GaugeMetricFamily(each.name, each.text, labels=each.labels)
             for each in catalogue.ALL
@@ -92,4 +106,7 @@ class _Scraped(Collector):
         for source in self.sources:
             for what, labels, value in source():
                 families[what].add_metric(list(labels), value)
-        yield from families.values()
+        self._families = list(families.values())
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -51,7 +52,9 @@ def create_web(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
         """Prometheus exposition."""
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        metrics.read()
+        text = await asyncio.to_thread(metrics.exposition)  # long, where there are many pools
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return with_security_headers(app if api is None else _beside(app, api))
 

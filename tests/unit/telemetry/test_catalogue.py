@@ -39,6 +39,7 @@ def test_what_is_declared_passes_prometheus_own_check() -> None:
     metrics.read_at_scrape(
         lambda: [(each, ("x",) * len(each.labels), 1.0) for each in ALL if each.kind is Kind.SCRAPED]
     )
+    metrics.read()
     for each in ALL:
         if each.kind is Kind.COUNTER:
             metrics.count(each, *("x",) * len(each.labels))

@@ -181,11 +181,11 @@ def test_the_fleet_is_shown_in_base_units_and_each_pool_in_one_state() -> None:
 def test_what_alerts_look_at_is_known_before_it_happens() -> None:
     metrics = Metrics()
 
-    expect(metrics, {"small": ()}, ("kvm-1",))
+    expect(metrics, ["small"], ["kvm-1"])
 
     text = metrics.exposition().decode()
     assert 'firerunner_leaks_total{host="kvm-1"} 0.0' in text
-    assert 'firerunner_launches_total{host="kvm-1",outcome="host",pool="small"} 0.0' in text
+    assert 'firerunner_asks_total{answer="refused",pool="small"} 0.0' in text
 
 
 class Onlooker:
