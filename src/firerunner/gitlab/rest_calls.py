@@ -48,6 +48,7 @@ class RestCalls:
         self._session = new_session(ca_file=ca_file, proxy=proxy)
         self._session.hooks["response"] = [self._remember]
         self._headers: Mapping[str, str] = {}
+        self._began = 0.0
         self._token = token
         self._shown: tuple[str | None, ...] = (token,)
         self._lock = asyncio.Lock()
@@ -138,7 +139,7 @@ class RestCalls:
         raise GitLabError("a call needs at least one try")
 
     def _once(self, path: str, call: Callable[[], T]) -> T:
-        self._headers = {}
+        self._headers, self._began = {}, time.monotonic()
         with self._told_apart(path):
             return call()
 
@@ -173,6 +174,7 @@ class RestCalls:
         except (GitlabParsingError, RedirectError, requests.exceptions.InvalidJSONError) as error:
             raise self._no_api(path, str(error)) from error
         except requests.exceptions.RequestException as error:
+            self._heard(Call("rest", None, time.monotonic() - self._began))
             why = f"{type(error).__name__} {self._text(error)}"
             raise Unreachable(
                 f"GitLab at {self.base_url} does not answer {path}: {why}",
