@@ -16,7 +16,7 @@ PROTO := firerunner/machines/flintlock/proto
 PROTO_OUT ?= src
 PROTO_CHECK ?=
 
-APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps python3-venv \
+APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps prometheus python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
 .PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom clean system
@@ -66,8 +66,9 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one
 docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
 	$(BIN)/mkdocs build --strict
 
-reference: $(VENV)/.ready ## Write docs/settings.md out of the code
+reference: $(VENV)/.ready ## Write docs/settings.md and docs/metrics.md out of the code
 	$(BIN)/python -m firerunner.settings.reference > docs/settings.md
+	$(BIN)/python -m firerunner.telemetry.reference > docs/metrics.md
 
 proto: $(VENV)/.ready ## Write what speaks to Flintlock out of its .proto files; make lint compares
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) src/$(PROTO)/*.proto

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firerunner.errors import GitLabError, SettingsError
 from firerunner.gitlab import GitLabCalls, JobClient, RestClient, RunnerClient, RunnersClient, new_http
+from firerunner.gitlab.measured import Call
 from firerunner.settings import GitLabSettings, Settings
 
 _SPARE_CONNECTIONS = 100
@@ -30,9 +32,16 @@ class Connections:
     flight go on with it.
     """
 
-    def __init__(self, stack: AsyncExitStack, count: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        count: Callable[[str, str], None],
+        heard: Callable[[str, Call], None],
+    ) -> None:
+        """`count`: activity and kind of error. `heard`: each call, with the name of its GitLab."""
         self._stack = stack
         self._count = count
+        self._heard = heard
         self._calls: dict[str, GitLabCalls] = {}
         self._ways: dict[str, _Way] = {}
         self._tokens: dict[str, str] = {}
@@ -70,7 +79,12 @@ class Connections:
             raise GitLabError(f"gitlab {name!r} has no api_token", remedy="Give one: sized tags need it")
         if name not in self._rest:
             way = self._ways[name]
-            client = RestClient(way.url, self._tokens[name], ca_file=self._ca_files[name], proxy=way.proxy)
+            client = RestClient(
+                *(way.url, self._tokens[name]),
+                ca_file=self._ca_files[name],
+                proxy=way.proxy,
+                heard=partial(self._heard, name),
+            )
             self._stack.push_async_callback(client.aclose)
             self._rest[name] = client
         return self._rest[name]
@@ -83,7 +97,10 @@ class Connections:
         machines = sum(pool.limit for pool in settings.pools)
         http = await self._stack.enter_async_context(
             new_http(
-                ca_file=gitlab.ca_file, proxy=way.proxy, max_connections=2 * machines + _SPARE_CONNECTIONS
+                ca_file=gitlab.ca_file,
+                proxy=way.proxy,
+                max_connections=2 * machines + _SPARE_CONNECTIONS,
+                heard=partial(self._heard, gitlab.name),
             )
         )
         return GitLabCalls(

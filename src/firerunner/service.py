@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 
 import structlog
+from starlette.types import ASGIApp
 
 from firerunner.app import image_store, make_state_dir, open_ledger
 from firerunner.briefing import Briefing
@@ -21,17 +23,19 @@ from firerunner.control.leadership import Leadership
 from firerunner.control.lock import only_controller
 from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, NotLeader, SettingsError
-from firerunner.gate import GateEvent, Limits, create_gate
+from firerunner.gate import Gate, GateEvent, Limits, create_gate
 from firerunner.hosting import HostDriver, driver_of
 from firerunner.intake import Door, Hook
 from firerunner.leading import Term, hearing, last_answers, new_holder
 from firerunner.listening import listen
+from firerunner.observing import Observing, Shown
 from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
-from firerunner.telemetry import Counters, set_log_level
+from firerunner.telemetry import set_log_level
+from firerunner.telemetry.catalogue import TERMS
 from firerunner.web import Access, Acts, Dashboard, Readiness, create_api, create_web
 
 SHARED_RECHECK_S = 1.0
@@ -64,13 +68,14 @@ class _Service:
     def __init__(self, settings: Settings, config: Path | None, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._log = structlog.get_logger("firerunner")
-        self._counters = Counters()
         self._reloader = Reloader(config, settings, self._apply, self._log)
         self._images = image_store(settings)
-        self._connections = Connections(stack, self._counters.count_gitlab)
         self._pools = KnownPools(settings.asking_pools())
+        self._observing = Observing(settings, self._pools, self._log)
+        seen = self._observing
+        self._connections = Connections(stack, seen.measuring.counted_gitlab, seen.heard)
         self._sized: dict[str, PoolSettings] = {}
-        self._doors: list[Served] = []
+        self._doors: dict[str, Served] = {}
         self._access = Access()
         self._term: Term | None = None
         self._stop = asyncio.Event()
@@ -78,12 +83,13 @@ class _Service:
         self._asks_left: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        settings, counters = self._reloader.settings, self._counters
+        settings, seen = self._reloader.settings, self._observing.measuring
         web_socket = listen("web", settings.listen.web)
         gate_socket = listen("gate", settings.listen.gate)
         https = settings.listen.gate_https
         https_socket = listen("gate-https", https) if https is not None else None
         ledger = self._ledger = await self._stack.enter_async_context(open_ledger(settings))
+        await self._observing.watch(ledger, self._stack)
         await self._connections.configure(settings)
         self._leadership = Leadership(ledger, new_holder(os.uname().nodename, os.getpid()), self._log)
         self._drivers = await self._open_drivers(settings)
@@ -94,31 +100,24 @@ class _Service:
             facts=self._briefing.guest_facts,
             notify=self._on_gate,
             clock=ledger.clock,
-            count=counters.count_gate,
+            count=seen.counted_gate,
+            sights=seen,
             limits=Limits(recheck_s=SHARED_RECHECK_S) if _is_shared(settings) else None,
         )
         self._teller = Teller(ledger, self._spoken_elsewhere, self._log)
-        self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
+        self._door = Door(self._on_hook, seen.counted_hook)
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
-        what = operations(
-            *(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term),
-            *(self._drivers, self._connections.rest_if_any),
-        )
-        acts = Acts(what)
-        api = create_api(what, acts, self._access, counters.count_api)
-        dashboard = Dashboard(what, acts, self._access, counters.count_api)
-        web = create_web(self._door.endpoint, self._readiness, counters, api, dashboard)
         gate.open()
-        await self._stack.enter_async_context(served(gate, gate_socket))
-        if https_socket is not None:
-            shown = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
-            door = served(gate, https_socket, certificate=shown)
-            self._doors.append(await self._stack.enter_async_context(door))
-        shown = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
-        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=shown)
-        self._doors.append(await self._stack.enter_async_context(door))
-        self._stack.push_async_callback(dashboard.aclose)  # first, so that no viewer holds up the end
+        await self._serve(settings, gate, gate_socket, web_socket, https_socket)
+        shown = Shown(
+            settings=lambda: self._reloader.settings,
+            controller=lambda: self._term.controller if self._term else None,
+            gate=gate,
+            doors=self._doors,
+            connections=self._connections,
+        )
+        self._observing.show(shown, self._stack)
         for work in (self._reloader.run(), self._teller.run(), self._watch_clock()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
@@ -133,6 +132,45 @@ class _Service:
             pid=os.getpid(),
         )
         await self._prepare(self._drivers)
+        await self._lead_until_stopped()
+        gate.close()
+        await asyncio.gather(*self._asks_left)
+        await self._leadership.resign()
+        self._log.info("stopped")
+
+    async def _serve(
+        self,
+        settings: Settings,
+        gate: Gate,
+        gate_socket: socket.socket,
+        web_socket: socket.socket,
+        https_socket: socket.socket | None,
+    ) -> None:
+        """Open the doors: the gate, and webhook, operator API and dashboard."""
+        web, dashboard = self._make_web()
+        await self._stack.enter_async_context(served(gate, gate_socket))
+        if https_socket is not None:
+            certificate = Certificate.of(settings.listen.gate_cert_file, settings.listen.gate_key_file)
+            door = served(gate, https_socket, certificate=certificate)
+            self._doors["gate_https"] = await self._stack.enter_async_context(door)
+        certificate = Certificate.of(settings.listen.web_cert_file, settings.listen.web_key_file)
+        door = served(web, web_socket, bounds=WEB_BOUNDS, certificate=certificate)
+        self._doors["web"] = await self._stack.enter_async_context(door)
+        self._stack.push_async_callback(dashboard.aclose)  # first, so that no viewer holds up the end
+
+    def _make_web(self) -> tuple[ASGIApp, Dashboard]:
+        counted = self._observing.measuring.counted_api
+        what = operations(
+            *(lambda: self._reloader.settings, self._ledger, self._pools, lambda: self._term),
+            *(self._drivers, self._connections.rest_if_any),
+        )
+        acts = Acts(what)
+        api = create_api(what, acts, self._access, counted)
+        dashboard = Dashboard(what, acts, self._access, counted)
+        web = create_web(self._door.endpoint, self._readiness, self._observing.metrics, api, dashboard)
+        return web, dashboard
+
+    async def _lead_until_stopped(self) -> None:
         while not self._stop.is_set():
             try:
                 await self._lead()
@@ -141,10 +179,6 @@ class _Service:
             except LedgerError as error:
                 self._log.error("cannot lead now", error=str(error))
                 await asyncio.sleep(AGAIN_S)
-        gate.close()
-        await asyncio.gather(*self._asks_left)
-        await self._leadership.resign()
-        self._log.info("stopped")
 
     async def _lead(self) -> None:
         """Stand by, then lead, until a stop is done. Raises NotLeader when another leads."""
@@ -155,6 +189,7 @@ class _Service:
             if not winning.done():
                 return
             term = self._begin_term(await winning)
+            self._observing.metrics.count(TERMS)
         finally:
             for task in (winning, stopping):
                 task.cancel()
@@ -184,7 +219,8 @@ class _Service:
             pools=self._pools,
             resolve_image=self._images.resolve,
             gate_address=settings.listen.gate,
-            counters=self._counters,
+            metrics=self._observing.metrics,
+            drove=self._observing.drove,
             clock=self._ledger.clock,
             log=self._log,
             wake_gate=self._gate.wake,
@@ -211,6 +247,7 @@ class _Service:
         return self._gate.spoken() if self._term is None else {}
 
     def _on_hook(self, hook: Hook) -> None:
+        self._observing.hooked(hook)
         if self._term is not None:
             self._term.controller.wake(hook)
             self._term.sizing.on_hook(hook)
@@ -263,7 +300,7 @@ class _Service:
         self._access.configure(settings.api, settings.webhook)
         self._set_pools(settings)
         set_log_level(settings.log.level)
-        for door in self._doors:
+        for door in self._doors.values():
             try:
                 door.renew_certificate()
             except SettingsError as error:  # no reason to keep tokens and pools of yesterday

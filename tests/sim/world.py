@@ -27,7 +27,7 @@ from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClien
 from firerunner.ledger import JobState, Keyring, Ledger, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.settings import GitLabSettings, PoolSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from tests.scene.paper import paper_image
 from tests.sim.guests import Lives
 from tests.sim.hosts import Mood, SimDriver
@@ -150,7 +150,7 @@ class World:
             pools=KnownPools({"small": pool}),
             resolve_image=lambda reference: self._image,
             gate_address="gate:80",
-            counters=Counters(),
+            metrics=Metrics(),
             clock=self.clock,
             log=structlog.get_logger("sim"),
             wake_gate=gate.wake,

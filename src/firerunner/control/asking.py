@@ -28,6 +28,8 @@ from firerunner.gitlab import (
 from firerunner.ledger import MachineRecord, MachineState, NewJob
 from firerunner.planning import Ask, AskEnded, AskOutcome, PoolLimited
 from firerunner.settings import PoolSettings
+from firerunner.telemetry.about import MACHINE
+from firerunner.telemetry.catalogue import ASKS, JOB_QUEUED
 
 Written = TypeVar("Written")
 
@@ -63,7 +65,7 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
             raise
         machine = await _until_written(ctx, machine_id, lambda: _end(ctx, machine_id))
     finally:
-        ctx.counters.asks.labels(action.pool, outcome.value).inc()
+        ctx.metrics.count(ASKS, action.pool, outcome.value)
         if machine is not None:
             ctx.post_machine(machine)
         else:
@@ -126,6 +128,7 @@ async def _ask(
         return AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, error.message
     await ctx.assure()
     asked_at = ctx.clock()
+    MACHINE.set(machine_id)
     answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
     if isinstance(answer, Trouble):
@@ -219,7 +222,7 @@ async def _take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
             project_path=job.project_path,
             timeout_s=job.runner_info.timeout,
         )
-        await _until_written(ctx, machine_id, lambda: ctx.ledger.take(machine_id, new))
+        taken = await _until_written(ctx, machine_id, lambda: ctx.ledger.take(machine_id, new))
     except StaleWrite as error:  # this job was taken before, for another machine
         await _discard(ctx, machine_id, str(error))
         return
@@ -229,6 +232,8 @@ async def _take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
     except (OverflowError, ValueError) as error:  # numbers and names that no database takes
         await _give_back(ctx, machine_id, raw, f"{type(error).__name__}: {error}")
         return
+    if job.job_info.time_in_queue_seconds is not None:
+        ctx.metrics.observe(JOB_QUEUED, job.job_info.time_in_queue_seconds, taken.pool)
     ctx.log.info("job taken", job=new.job_id, name=new.name, project=new.project_path, machine=machine_id)
     ctx.wake_gate(machine_id)
 
@@ -273,6 +278,5 @@ async def fail_machine(
         )
     except StaleWrite:
         return
-    ctx.counters.deaths.labels(machine.pool).inc()
     ctx.log.warning("machine failed", machine=machine_id, reason=reason, job=machine.job_id)
     ctx.post_machine(machine)

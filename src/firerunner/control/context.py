@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from firerunner.control.pools import KnownPools
 from firerunner.errors import NotLeader
@@ -18,12 +19,22 @@ from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Egress
 from firerunner.planning import Event, MachineMoved, MachineRemoved
 from firerunner.settings import PoolSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 
 DEFAULT_JOB_S = 86_400.0
 """For jobs whose pool is no longer configured."""
 
 Clock = Callable[[], float]
+
+
+class Drove(Protocol):
+    """Told of each driver's call (`create`, `destroy`) when it is over. Must not block."""
+
+    def __call__(self, operation: str, machine: MachineRecord, seconds: float, *, failed: bool) -> None: ...
+
+
+def _unseen(operation: str, machine: MachineRecord, seconds: float, *, failed: bool) -> None:
+    """Nobody looks."""
 
 
 async def _surely() -> None:
@@ -58,7 +69,7 @@ class Context:
     """Name or digest to a checked image. Raises ImageError."""
     gate_address: str
     """host:port where the gate listens, as the machines' hosts reach it."""
-    counters: Counters
+    metrics: Metrics
     clock: Clock
     log: Any
     wake_gate: Callable[[str], None] = field(default=lambda machine_id: None)
@@ -69,6 +80,8 @@ class Context:
     """When GitLab last answered it (Unix seconds); 0 if never."""
     assure: Callable[[], Awaitable[None]] = field(default=_surely)
     """Called before anything is done outside. Raises NotLeader if another leads."""
+    drove: Drove = field(default=_unseen)
+    """Told of each driver's call."""
     reading: set[str] = field(default_factory=set)
     """Machines whose kept answer is being read."""
     rest: Callable[[str], RestClient | None] = field(default=lambda name: None)
@@ -93,6 +106,16 @@ class Context:
     """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One actor at a time for each machine and each job."""
+
+    @contextmanager
+    def driving(self, operation: str, machine: MachineRecord) -> Iterator[None]:
+        """Around a driver's call, which is timed."""
+        began, failed = time.monotonic(), True
+        try:
+            yield
+            failed = False
+        finally:
+            self.drove(operation, machine, time.monotonic() - began, failed=failed)
 
     @contextmanager
     def outlived(self, doing: str) -> Iterator[None]:

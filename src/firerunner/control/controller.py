@@ -47,10 +47,12 @@ from firerunner.planning import (
     PoolWoken,
     Refill,
     Retire,
+    Standing,
     Tick,
     blocked,
     plan,
     reasons,
+    standing,
 )
 from firerunner.planning.entries import NOTHING
 from firerunner.settings import PoolSettings
@@ -158,6 +160,15 @@ class Controller:
         """What hosts give out, of those that could be asked the last time."""
         facts = {name: host.facts for name, host in self._fleet.hosts.items()}
         return {name: told.capacity for name, told in facts.items() if told and told.capacity != NOTHING}
+
+    def standing(self) -> Standing:
+        """The fleet in numbers."""
+        return standing(self._fleet)
+
+    @property
+    def events_waiting(self) -> int:
+        """Events that the plan has not taken in yet."""
+        return self._events.qsize()
 
     @property
     def stopping(self) -> Stop | None:
@@ -341,7 +352,6 @@ class Controller:
         elif isinstance(event, JobFinal):
             job = await self._ctx.ledger.job(event.job_id)
             if job is not None:
-                self._ctx.counters.jobs.labels(job.pool, job.gitlab_status or event.status).inc()
                 self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
             if job is not None:
                 self.post(JobOver(job_id=job.job_id, pool=job.pool, at=self._ctx.clock()))

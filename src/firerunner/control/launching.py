@@ -9,6 +9,7 @@ from firerunner.control.ids import new_credential
 from firerunner.errors import FireRunnerError, ImageError, MachineError, NotLeader, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
+from firerunner.telemetry.catalogue import LAUNCHES
 
 LIFETIME_SLACK_S = 900.0
 
@@ -33,22 +34,23 @@ async def launch(ctx: Context, machine_id: str) -> None:
         try:
             image = ctx.resolve_image(machine.image_digest)
             await ctx.assure()
-            await ctx.drivers[machine.host].create(
-                MachineSpec(
-                    machine_id=machine_id,
-                    resources=machine.resources,
-                    image=image.files,
-                    gate=ctx.gate_address,
-                    credential=credential,
-                    egress=ctx.egress(pool),
-                    max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
-                )
+            spec = MachineSpec(
+                machine_id=machine_id,
+                resources=machine.resources,
+                image=image.files,
+                gate=ctx.gate_address,
+                credential=credential,
+                egress=ctx.egress(pool),
+                max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
             )
+            with ctx.driving("create", machine):
+                await ctx.drivers[machine.host].create(spec)
         except NotLeader:
             raise
         except FireRunnerError as error:
             await ctx.ledger.done(seq, f"failed: {error.message}")
-            ctx.counters.launches.labels(machine.pool, "failed").inc()
+            cause = "image" if isinstance(error, ImageError) else "host"
+            ctx.metrics.count(LAUNCHES, machine.pool, machine.host, cause)
             ctx.log.error("launch failed", machine=machine_id, host=machine.host, error=str(error))
             # The reason reaches the job's log, whose readers need not know this computer's paths.
             why = (
@@ -59,7 +61,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
                 await pause_host(ctx, machine.host, str(error))
             return
         await ctx.ledger.done(seq, "created")
-        ctx.counters.launches.labels(machine.pool, "created").inc()
+        ctx.metrics.count(LAUNCHES, machine.pool, machine.host, "created")
         try:
             machine = await ctx.ledger.move_machine(
                 machine_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from firerunner.control.context import Context
 from firerunner.errors import GitLabError, MachineError, StaleWrite
 from firerunner.ledger import MachineRecord, MachineState
+from firerunner.telemetry.about import MACHINE
 
 
 async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineState | None = None) -> bool:
@@ -30,7 +31,8 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
             seq = await ctx.ledger.intend("destroy", machine_id, {"host": machine.host})
             await ctx.assure()
             try:
-                await ctx.drivers[machine.host].destroy(machine_id)
+                with ctx.driving("destroy", machine):
+                    await ctx.drivers[machine.host].destroy(machine_id)
             except MachineError as error:
                 await ctx.ledger.done(seq, f"failed: {error.message}")
                 ctx.log.error("cannot destroy a machine yet", machine=machine_id, error=str(error))
@@ -60,6 +62,7 @@ async def _remove_record(ctx: Context, machine: MachineRecord) -> bool:
         )
         return True
     try:
+        MACHINE.set(machine_id)
         runners = ctx.gitlab(machine.gitlab).runners
         await runners.delete_manager(pool.token, machine_id)
     except GitLabError as error:

@@ -90,7 +90,6 @@ async def give_back(ctx: Context, job: JobRecord, why: str, *, canceling: bool =
         outcome = SYSTEM_FAILURE
     _tell_gate(ctx, job)
     ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
-    ctx.counters.jobs.labels(job.pool, outcome).inc()
     ctx.log.warning("job given back to GitLab", job=job.job_id, name=job.name, reason=why, outcome=outcome)
     return True
 
@@ -109,7 +108,6 @@ async def end(ctx: Context, job: JobRecord, status: str | None, reason: str) -> 
             return  # the gate has moved it on, or seen its end itself
         _tell_gate(ctx, current)
         ctx.post(JobOver(job_id=job.job_id, pool=job.pool, at=ctx.clock()))
-        ctx.counters.jobs.labels(job.pool, status or "unknown").inc()
 
 
 def _tell_gate(ctx: Context, job: JobRecord) -> None:

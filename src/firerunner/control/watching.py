@@ -15,6 +15,7 @@ from firerunner.control.sightings import Findings, compare, lost
 from firerunner.errors import MachineError
 from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Sighting
+from firerunner.telemetry.catalogue import LEAKS
 
 LOOK_EVERY_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -174,7 +175,7 @@ class HostWatch:
             record = await self._ctx.ledger.machine(machine_id)
             if record is not None and record.state is not MachineState.GONE and record.host == self._host:
                 continue
-            self._ctx.counters.leaks.labels(self._host).inc()
+            self._ctx.metrics.count(LEAKS, self._host)
             self._ctx.log.error("leaked machine found", host=self._host, machine=machine_id)
             await self._ctx.ledger.note("machine", machine_id, "leak_found", {"host": self._host})
             with self._ctx.outlived(f"removing the leaked {machine_id}"):

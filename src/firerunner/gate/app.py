@@ -16,7 +16,7 @@ from firerunner.gate.delivery import Delivery
 from firerunner.gate.desk import Desk, log
 from firerunner.gate.exchange import ClientGone, Exchange
 from firerunner.gate.limits import Buckets, Limits, Turnstile
-from firerunner.gate.ports import Clock, Count, Facts, GateLedger, Notify
+from firerunner.gate.ports import Clock, Count, Facts, GateLedger, Notify, Sights
 from firerunner.gate.refusals import LIES, Kind, Refusal
 from firerunner.gate.relay import Relay
 from firerunner.gate.routes import Activity, Route, route
@@ -88,15 +88,18 @@ class Gate:
             await send({"type": "websocket.close", "code": 1003})
 
     async def _serve(self, exchange: Exchange) -> None:
+        where = route(exchange.method, exchange.path)
         try:
-            await self._refuse_or(exchange)
+            await self._refuse_or(exchange, where)
         except ClientGone:
             self._desk.count("guest", "hung_up")
         except BrokenOff:
             self._desk.count("guest", "broken_off")
+        finally:
+            activity = where.activity if where is not None else "unknown"
+            self._desk.sights.answered(activity, exchange.status, exchange.received, exchange.sent)
 
-    async def _refuse_or(self, exchange: Exchange) -> None:
-        where = route(exchange.method, exchange.path)
+    async def _refuse_or(self, exchange: Exchange, where: Route | None) -> None:
         try:
             await self._let_in(exchange, where)
         except Refusal as refusal:
@@ -193,6 +196,7 @@ def create_gate(
     clock: Clock = time.time,
     count: Count = uncounted,
     limits: Limits | None = None,
+    sights: Sights | None = None,
 ) -> Gate:
     """The gate. Call its `open` once the ledger may be relied on.
 
@@ -201,7 +205,7 @@ def create_gate(
     `facts` says how a machine's guest sees the world. `notify` is told each event after it has been
     written down, and must not block.
     """
-    return Gate(Desk(ledger, gitlab, facts, notify, clock, count, limits or Limits()))
+    return Gate(Desk(ledger, gitlab, facts, notify, clock, count, limits or Limits(), sights or Sights()))
 
 
 def _presented(exchange: Exchange) -> str:

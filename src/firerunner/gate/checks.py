@@ -184,10 +184,16 @@ async def read_dependencies(desk: Desk, job_id: int) -> Mapping[int, str]:
     return {int(key): str(value) for key, value in noted[-1].items()} if noted else {}
 
 
-def dependency_digests(raw: bytes) -> dict[int, str]:
-    """Job id to hash of the token for its artifacts."""
+def read_payload(raw: bytes) -> tuple[dict[int, str], float | None]:
+    """Job id to hash of the token for its artifacts; and how long the job had been pending (seconds)."""
     try:
         answer = parse_answer(raw)
     except BadAnswer:
-        return {}
-    return {one.id: digest(one.token) for one in answer.dependencies}
+        return {}, None
+    digests = {one.id: digest(one.token) for one in answer.dependencies}
+    return digests, answer.job_info.time_in_queue_seconds
+
+
+def dependency_digests(raw: bytes) -> dict[int, str]:
+    """The first part of `read_payload`."""
+    return read_payload(raw)[0]

@@ -10,7 +10,7 @@ import structlog
 from firerunner.errors import FireRunnerError, GitLabError
 from firerunner.gate.events import GateEvent, JobGone
 from firerunner.gate.limits import Limits
-from firerunner.gate.ports import Clock, Count, Facts, GateLedger, GuestFacts, Notify
+from firerunner.gate.ports import Clock, Count, Facts, GateLedger, GuestFacts, Notify, Sights
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gitlab.jobs import JobClient
 from firerunner.ledger.records import MachineRecord
@@ -30,6 +30,7 @@ class Desk:
     clock: Clock
     count: Count
     limits: Limits
+    sights: Sights = field(default_factory=Sights)
     told_gone: set[int] = field(default_factory=set, repr=False)
 
     def speak_to(self, gitlab: str) -> JobClient:

@@ -25,6 +25,10 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self.raw_headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.started = False
+        self.status = 0
+        """Of the answer; 0 until it has begun."""
+        self.received, self.sent = 0, 0
+        """Bytes of the bodies."""
         self._receive = receive
         self._send = send
         self._read_whole = False
@@ -87,11 +91,12 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers; the connection ends with the answer if the body is unread."""
-        self.started = True
+        self.started, self.status = True, status
         headers = list(headers) if self._read_whole else [*headers, (b"connection", b"close")]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, last: bool) -> None:
+        self.sent += len(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def finish(self, *, drain_bytes: int, drain_s: float) -> None:
@@ -124,6 +129,7 @@ class Exchange:
             raise ClientGone
         self._read_whole = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
+        self.received += len(chunk)
         return chunk
 
 

@@ -20,6 +20,19 @@ Count = Callable[[str, str], None]
 """Called with a subject (`lie`, `refused`, `upstream`, `fault`) and a kind, for the metrics."""
 
 
+class Sights:
+    """Told what the gate measures; this one looks away."""
+
+    def answered(self, activity: str, status: int, received: int, sent: int) -> None:
+        """A request is over. `activity`: of `routes.Activity`, or `unknown`; sizes of bodies in bytes."""
+
+    def first_word(self, job_id: int, queued_s: float | None) -> None:
+        """The job is `running`; `queued_s` is how long GitLab says it had been pending when it was taken."""
+
+    def first_output(self, job_id: int) -> None:
+        """GitLab has the first bytes of its log."""
+
+
 class GateLedger(Protocol):
     """The part of `firerunner.ledger.Ledger` that the gate uses."""
 

@@ -7,7 +7,7 @@ from typing import Final
 import httpx
 
 from firerunner.errors import LedgerError, StaleWrite
-from firerunner.gate.checks import DEPENDENCIES, Tie, Ties, dependency_digests
+from firerunner.gate.checks import DEPENDENCIES, Tie, Ties, read_payload
 from firerunner.gate.desk import Desk, log
 from firerunner.gate.events import JobFinal, JobSpoke
 from firerunner.gate.refusals import Kind, Refusal
@@ -34,7 +34,7 @@ class Story:
         async with tie.lock:
             if tie.spoken:
                 return
-            await self._note_dependencies(tie)
+            queued_s = await self._note_dependencies(tie)
             try:
                 await self._desk.ledger.move_job(tie.job_id, JobState.RUNNING, expect=JobState.DELIVERED)
                 first = True
@@ -44,17 +44,19 @@ class Story:
             await self._desk.ledger.drop_payload(tie.job_id)
             tie.spoken = True
         if first:
+            self._desk.sights.first_word(tie.job_id, queued_s)
             self._desk.tell(JobSpoke(tie.job_id, tie.machine_id))
 
-    async def _note_dependencies(self, tie: Tie) -> None:
-        """The payload goes now; what it allows must outlive it, and a restart."""
+    async def _note_dependencies(self, tie: Tie) -> float | None:
+        """The payload goes now; what it allows must outlive it, and a restart. Its word on the queue."""
         raw = await self._desk.ledger.payload(tie.job_id)
         if raw is None:
-            return
-        tie.dependencies = dependency_digests(raw)
+            return None
+        tie.dependencies, queued_s = read_payload(raw)
         if tie.dependencies:
             noted = {str(job_id): token_digest for job_id, token_digest in tie.dependencies.items()}
             await self._desk.ledger.note("job", str(tie.job_id), DEPENDENCIES, noted)
+        return queued_s
 
     async def _check_running(self, tie: Tie) -> None:
         """Another call was first, or control has ended the job."""
@@ -85,7 +87,10 @@ class Story:
         verdict = judge(activity, said, reply, tie.job_status)
         tie.job_status = reply.job_status or tie.job_status
         if activity is Activity.TRACE and response.status_code == 202:
+            had_none = not tie.trace_bytes
             tie.trace_bytes = trace_size(response.headers.get("Range")) or tie.trace_bytes
+            if had_none and tie.trace_bytes:
+                self._desk.sights.first_output(tie.job_id)
         if isinstance(verdict, Ended):
             await self._end(tie, verdict)
         elif isinstance(verdict, Gone):

@@ -10,6 +10,7 @@ import httpx
 
 from firerunner import __version__
 from firerunner.errors import SettingsError
+from firerunner.gitlab.measured import Heard, Measured, unheard
 
 USER_AGENT = f"firerunner/{__version__}"
 
@@ -30,31 +31,37 @@ def new_http(
     proxy: str | None = None,
     max_connections: int = 500,
     max_idle_connections: int = 100,
+    heard: Heard = unheard,
 ) -> httpx.AsyncClient:
     """A client for one GitLab. Close it with `aclose()`.
 
     Proxy variables and netrc of the environment are not read (`trust_env` is off), redirects are not
     followed, and cookies are never kept: one client serves many jobs, which must not share anything.
     `ca_file` is a PEM bundle that is trusted in addition to the system's, also for a proxy by HTTPS.
-    Raises `SettingsError`.
+    `heard` is told of each call. Raises `SettingsError`.
     """
     trust = new_trust(ca_file)
-    return httpx.AsyncClient(
+    through = None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust))
+    transport = httpx.AsyncHTTPTransport(
         verify=trust,
-        proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust)),
+        proxy=through,
         http1=True,
         http2=False,
+        trust_env=False,
+        limits=httpx.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_idle_connections,
+            keepalive_expiry=KEEPALIVE_EXPIRY_S,
+        ),
+    )
+    return httpx.AsyncClient(
+        transport=Measured(transport, heard),
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": USER_AGENT},
         timeout=httpx.Timeout(
             connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
-        ),
-        limits=httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_idle_connections,
-            keepalive_expiry=KEEPALIVE_EXPIRY_S,
         ),
     )
 

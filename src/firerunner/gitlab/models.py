@@ -16,10 +16,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, S
 from firerunner.errors import BadAnswer
 
 MAX_TOLD_ERRORS = 3
+MAX_QUEUE_S = 1e9
 
 
 def _none_is_empty(value: Any) -> Any:
     return [] if value is None else value
+
+
+def _seconds_or_none(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < MAX_QUEUE_S else None
 
 
 def _none_is_blank(value: Any) -> Any:
@@ -39,6 +45,9 @@ class JobInfo(_Lenient):
     project_name: str = ""
     project_full_path: str = ""
     """Only in newer GitLab; see `JobAnswer.project_path`."""
+    time_in_queue_seconds: Annotated[float | None, BeforeValidator(_seconds_or_none)] = None
+    """How long the job had been pending when it was handed out (reference: gitlab.md 3.3). It is only
+    shown to people, so nonsense counts as absent."""
 
 
 class GitInfo(_Lenient):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from firerunner.errors import BadAnswer, CallRefused
+from firerunner.gitlab.measured import Heard, unheard
 from firerunner.gitlab.rest_calls import RestCalls
 from firerunner.gitlab.rest_records import (
     HookRecord,
@@ -46,9 +47,16 @@ class RestClient:
     """One GitLab, one token. Every method raises GitLabError: see `RestCalls`."""
 
     def __init__(
-        self, base_url: str, token: str, *, ca_file: Path | None = None, proxy: str | None = None
+        self,
+        base_url: str,
+        token: str,
+        *,
+        ca_file: Path | None = None,
+        proxy: str | None = None,
+        heard: Heard = unheard,
     ) -> None:
-        self._calls = RestCalls(base_url, token, ca_file=ca_file, proxy=proxy)
+        """`heard` is told of each call, in a thread."""
+        self._calls = RestCalls(base_url, token, ca_file=ca_file, proxy=proxy, heard=heard)
         self.base_url = self._calls.base_url
 
     async def aclose(self) -> None:

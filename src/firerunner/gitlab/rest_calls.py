@@ -17,6 +17,7 @@ from gitlab.exceptions import GitlabAuthenticationError, GitlabHttpError, Gitlab
 from firerunner.errors import BadAnswer, CallRefused, GitLabError, TokenRefused, Unreachable
 from firerunner.gitlab.backoff import retry_after_s, wait_s
 from firerunner.gitlab.http import READ_TIMEOUT_S, USER_AGENT
+from firerunner.gitlab.measured import Call, Heard, unheard, whole
 from firerunner.gitlab.rest_session import new_session
 from firerunner.gitlab.wire import MAX_MESSAGE_CHARS, MAX_WAIT_S, is_retriable
 from firerunner.hiding import without
@@ -34,12 +35,20 @@ class RestCalls:
     """
 
     def __init__(
-        self, base_url: str, token: str, *, ca_file: Path | None = None, proxy: str | None = None
+        self,
+        base_url: str,
+        token: str,
+        *,
+        ca_file: Path | None = None,
+        proxy: str | None = None,
+        heard: Heard = unheard,
     ) -> None:
+        self._heard = heard
         self.base_url = base_url.rstrip("/")
         self._session = new_session(ca_file=ca_file, proxy=proxy)
         self._session.hooks["response"] = [self._remember]
         self._headers: Mapping[str, str] = {}
+        self._began = 0.0
         self._token = token
         self._shown: tuple[str | None, ...] = (token,)
         self._lock = asyncio.Lock()
@@ -130,12 +139,15 @@ class RestCalls:
         raise GitLabError("a call needs at least one try")
 
     def _once(self, path: str, call: Callable[[], T]) -> T:
-        self._headers = {}
+        self._headers, self._began = {}, time.monotonic()
         with self._told_apart(path):
             return call()
 
     def _remember(self, response: requests.Response, *args: Any, **kwargs: Any) -> None:
-        self._headers = response.headers
+        self._headers = headers = response.headers
+        left, limit = whole(headers.get("RateLimit-Remaining")), whole(headers.get("RateLimit-Limit"))
+        seconds = response.elapsed.total_seconds()
+        self._heard(Call("rest", response.status_code, seconds, remaining=left, limit=limit))
 
     @contextmanager
     def _told_apart(self, path: str) -> Iterator[None]:
@@ -162,6 +174,7 @@ class RestCalls:
         except (GitlabParsingError, RedirectError, requests.exceptions.InvalidJSONError) as error:
             raise self._no_api(path, str(error)) from error
         except requests.exceptions.RequestException as error:
+            self._heard(Call("rest", None, time.monotonic() - self._began))
             why = f"{type(error).__name__} {self._text(error)}"
             raise Unreachable(
                 f"GitLab at {self.base_url} does not answer {path}: {why}",

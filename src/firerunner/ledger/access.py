@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from firerunner.clock import SteadyClock
+from firerunner.errors import IllegalTransition, LedgerError, NotLeader, StaleWrite
 from firerunner.ledger import database, lease, migrate
 from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.moves import Move, Onlooker
 from firerunner.ledger.records import Clock
 from firerunner.ledger.transaction import Transaction
 from firerunner.ledger.writer import FAILURES, Writer, translate
@@ -32,6 +36,8 @@ class Access:
     keys: Keyring
     clock: Clock
     epoch: int | None = None
+    onlookers: list[Onlooker] = field(default_factory=list)
+    """The same list for all handles."""
 
     @classmethod
     async def open(cls, url: str, keys: Keyring, clock: Clock) -> Access:
@@ -61,22 +67,46 @@ class Access:
     async def write(self, work: Work[T]) -> T:
         """One transaction, fenced if there is an epoch, durable when this returns."""
 
+        moves: list[Move] = []
+
         async def fenced(connection: AsyncConnection, passed: set[int]) -> T:
+            nonlocal moves
             tx = Transaction(connection, self.clock(), self.epoch)
             if tx.epoch is not None and tx.epoch not in passed:  # no leader can change within a transaction
                 await lease.fence(tx)
                 passed.add(tx.epoch)
+            moves = tx.moves  # a second run begins anew
             return await work(tx)
 
-        return await self.writer.run(fenced)
+        with self._timing("write"):
+            result = await self.writer.run(fenced)
+        for move in moves:
+            for onlooker in self.onlookers:
+                onlooker.moved(move)
+        return result
 
     async def read(self, work: Work[T]) -> T:
         """A consistent look; never waits for a writer on SQLite."""
+        with self._timing("read"):
+            try:
+                async with self.engine.connect() as connection:
+                    return await work(Transaction(connection, self.clock()))
+            except FAILURES as error:
+                raise translate(error) from error
+
+    @contextmanager
+    def _timing(self, operation: str) -> Iterator[None]:
+        began, failed = time.perf_counter(), False
         try:
-            async with self.engine.connect() as connection:
-                return await work(Transaction(connection, self.clock()))
-        except FAILURES as error:
-            raise translate(error) from error
+            yield
+        except (IllegalTransition, NotLeader, StaleWrite):
+            raise
+        except LedgerError:
+            failed = True
+            raise
+        finally:
+            for onlooker in self.onlookers:
+                onlooker.took(operation, time.perf_counter() - began, failed=failed)
 
     async def timed(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         """`run(work)`; on PostgreSQL a `SteadyClock` learns by the way what time it is there."""

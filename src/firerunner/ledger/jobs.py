@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from firerunner.errors import IllegalTransition, StaleWrite
 from firerunner.ledger import journal, machines, transitions
 from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.moves import JobMove
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
 from firerunner.ledger.schema import answers, jobs
 from firerunner.ledger.states import JOB_TRANSITIONS, OPEN_JOBS, JobState, MachineState
@@ -151,6 +152,7 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> 
         },
     )
     record = replace(record, has_payload=has_payload)
+    tx.moves.append(JobMove(record, machine=machine))
     # The machine may have died while the ask was in flight; then the job waits for another one.
     return await _assign(tx, record, machine) if _is_free(machine) else record
 
@@ -212,7 +214,10 @@ async def move(
         await tx.connection.execute(_FORGET, {"job": job_id})
         values["has_payload"] = False
     await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})
-    return replace(old, **values)
+    new = replace(old, **values)
+    machine = await machines.find(tx, old.machine_id) if to is JobState.RUNNING and old.machine_id else None
+    tx.moves.append(JobMove(new, old.state, tx.at - old.state_since, machine))
+    return new
 
 
 async def deliver(tx: Transaction, job_id: int) -> tuple[JobRecord, MachineRecord]:
@@ -263,7 +268,9 @@ async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> Jo
     if not machine.room_held:
         await machines.hold_room(tx, machine.machine_id)
     await _journal_move(tx, job, JobState.ASSIGNED, {"machine": machine.machine_id})
-    return replace(job, **values)
+    new = replace(job, **values)
+    tx.moves.append(JobMove(new, job.state, tx.at - job.state_since, machine))
+    return new
 
 
 async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:

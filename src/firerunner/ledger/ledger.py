@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from firerunner.ledger import host_orders, jobs, journal, lease, machines, pruning, secrets, signals, sized
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.moves import Onlooker
 from firerunner.ledger.records import (
     DEFAULT_GITLAB,
     Clock,
@@ -61,6 +62,10 @@ class Ledger:
     def clock(self) -> Clock:
         """By which it writes; a `SteadyClock` goes by a PostgreSQL server's time."""
         return self._access.clock
+
+    def show_to(self, onlooker: Onlooker) -> None:
+        """Tell it what this process writes from now on, through whichever handle, and how long all takes."""
+        self._access.onlookers.append(onlooker)
 
     def acting_as(self, epoch: int) -> Ledger:
         """A handle on the same database whose writes are fenced by `epoch`."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from firerunner.errors import StaleWrite
 from firerunner.ledger import journal, transitions
+from firerunner.ledger.moves import MachineMove
 from firerunner.ledger.records import MachineRecord
 from firerunner.ledger.schema import answers, jobs, machines
 from firerunner.ledger.states import MACHINE_TRANSITIONS, MachineState
@@ -116,6 +117,7 @@ async def reserve(
         to_state=MachineState.RESERVED,
         detail={"pool": pool, "host": host, "image": image_digest} | ({"asking": True} if asking else {}),
     )
+    tx.moves.append(MachineMove(record))
     return record
 
 
@@ -144,7 +146,9 @@ async def move(
         detail=({"reason": reason} if reason else {})
         | {name: value for name, value in facts.items() if name != "credential_hash"},
     )
-    return replace(old, **values)
+    new = replace(old, **values)
+    tx.moves.append(MachineMove(new, old.state, tx.at - old.state_since))
+    return new
 
 
 async def begin_ask(

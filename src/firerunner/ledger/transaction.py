@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from firerunner.ledger.moves import Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +18,5 @@ class Transaction:
     """Unix seconds: the one time of all that happens in it."""
     epoch: int | None = None
     """The epoch of the leader that writes, or None for an observer."""
+    moves: list[Move] = field(default_factory=list)
+    """What it changes, to be told once it is committed."""

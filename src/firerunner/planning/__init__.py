@@ -20,6 +20,7 @@ from firerunner.planning.facts import HostFacts, PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import plan
 from firerunner.planning.reasons import blocked, reasons
+from firerunner.planning.standing import HostStanding, PoolStanding, PoolState, Standing, standing
 
 __all__ = [
     "Action",
@@ -31,6 +32,7 @@ __all__ = [
     "Fleet",
     "HostChanged",
     "HostFacts",
+    "HostStanding",
     "JobHomeless",
     "JobOver",
     "Launch",
@@ -40,11 +42,15 @@ __all__ = [
     "PoolChanged",
     "PoolFacts",
     "PoolLimited",
+    "PoolStanding",
+    "PoolState",
     "PoolWoken",
     "Refill",
     "Retire",
+    "Standing",
     "Tick",
     "blocked",
     "plan",
     "reasons",
+    "standing",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from cryptography import x509
+
 from firerunner.errors import SettingsError
 
 _WORDS = {
@@ -43,6 +45,14 @@ class Certificate:
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
         return context
+
+    def expires_at(self) -> float | None:
+        """When the server's own certificate expires, as the file is now (Unix seconds); None if unknown."""
+        try:
+            first = x509.load_pem_x509_certificates(self.chain.read_bytes())[0]
+        except (OSError, ValueError):
+            return None
+        return first.not_valid_after_utc.timestamp()
 
     def _unusable(self, why: str) -> SettingsError:
         key = "" if self.key is None else f" with the key {self.key}"

@@ -40,6 +40,11 @@ class Served:
         """How many there are now, handshakes included."""
         return len(self._server.crowd)
 
+    @property
+    def certificate_until(self) -> float | None:
+        """When the certificate that is shown expires (Unix seconds); None without TLS."""
+        return self._server.certificate_until
+
     def renew_certificate(self) -> None:
         """Read the certificate's files anew, for connections made from now on.
 
@@ -100,6 +105,7 @@ class _Server(uvicorn.Server):
         self._bounds = bounds
         self._certificate = certificate
         self._tls: ssl.SSLContext | None = None
+        self.certificate_until: float | None = None
         self.renew_certificate()
         self._listeners: list[socket.socket] = []
         self._openings: set[Opening] = set()
@@ -109,6 +115,7 @@ class _Server(uvicorn.Server):
     def renew_certificate(self) -> None:
         if self._certificate is not None:
             self._tls = self._certificate.context()
+            self.certificate_until = self._certificate.expires_at()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -23,6 +23,7 @@ from firerunner.settings.hosts import HostSettings
 from firerunner.settings.pools import PoolSettings
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.service import DatabaseSettings, ListenSettings, LogSettings, WebhookSettings
+from firerunner.settings.telemetry import TelemetrySettings
 from firerunner.settings.values import without_user
 
 ENV_PREFIX = "FIRERUNNER_"
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     state_dir: Path = Path("/var/lib/firerunner")
     """Machines, ledger and keys."""

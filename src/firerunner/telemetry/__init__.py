@@ -1,6 +1,6 @@
-"""Metrics and logs."""
+"""Metrics, traces and logs."""
 
-from firerunner.telemetry.counters import Counters
 from firerunner.telemetry.logs import configure_logs, set_log_level
+from firerunner.telemetry.metrics import Metrics, Sample
 
-__all__ = ["Counters", "configure_logs", "set_log_level"]
+__all__ = ["Metrics", "Sample", "configure_logs", "set_log_level"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from firerunner import __version__
 from firerunner.serving.headers import with_security_headers
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from firerunner.web.api import PREFIX
 from firerunner.web.dashboard import Dashboard
 
@@ -30,7 +31,7 @@ class Readiness(BaseModel):
 def create_web(
     webhook: Callable[[Request], Any],
     readiness: Callable[[], Awaitable[Readiness]],
-    counters: Counters,
+    metrics: Metrics,
     api: ASGIApp | None = None,
     dashboard: Dashboard | None = None,
 ) -> ASGIApp:
@@ -51,9 +52,11 @@ def create_web(
         return JSONResponse(state.model_dump(), status_code=200 if state.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
+    async def exposition() -> Response:
         """Prometheus exposition."""
-        return Response(counters.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        metrics.read()
+        text = await asyncio.to_thread(metrics.exposition)  # long, where there are many pools
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     beside = with_security_headers(app if api is None else _beside(app, api))
     return beside if dashboard is None else _before(dashboard, beside)

@@ -23,7 +23,7 @@ from firerunner.gitlab import GitLabCalls, JobClient, RestClient, RunnerClient, 
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState
 from firerunner.serving import served
 from firerunner.settings import GitLabSettings, PoolSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from tests.scene.paper import paper_image
 
 Found = TypeVar("Found")
@@ -46,7 +46,7 @@ class World:
         self.gitlab = gitlab
         self.driver = FakeDriver()
         self.drivers = {"local": self.driver}
-        self.counters = Counters()
+        self.metrics = Metrics()
         self.limit = 4
         self.options: dict[str, Any] = {}
         """More settings of the pool, for the next start."""
@@ -85,7 +85,6 @@ class World:
                 gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
             ),
             notify=self._observe,
-            count=self.counters.count_gate,
         )
         await self._stack.enter_async_context(served(self.gate, self.listener))
 
@@ -118,7 +117,7 @@ class World:
             pools=KnownPools({"small": pool}),
             resolve_image=lambda reference: self._image,
             gate_address=self.gate_address,
-            counters=self.counters,
+            metrics=self.metrics,
             clock=self.clock,
             log=structlog.get_logger("test"),
             wake_gate=self.gate.wake,

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 
 from firerunner.intake import Door, Hook
 from firerunner.settings import GitLabSettings, WebhookSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from firerunner.web import create_web
 
 SECRET = {"X-Gitlab-Token": "s3cret"}
@@ -152,7 +152,7 @@ class Given:
 
     def __post_init__(self) -> None:
         self.door = Door(self.wake or self.woken.append, self.counted.append)
-        self.app = create_web(self.door.endpoint, _never_asked, Counters())
+        self.app = create_web(self.door.endpoint, _never_asked, Metrics())
 
     def configure(self, *gitlabs: GitLabSettings, **webhook: Any) -> None:
         self.door.configure(WebhookSettings(**webhook), gitlabs)

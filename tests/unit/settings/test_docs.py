@@ -15,7 +15,7 @@ from firerunner.cli.main import app
 from firerunner.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[3]
-PAGES = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^[$#] (?:\w+=\S+ )*(?P<command>firerunner [^|>#\n]*(?:\\\n[^|>#\n]*)*)", re.MULTILINE)
 

@@ -101,6 +101,7 @@ SEEN_BY = {
     "database.keep_days": "test_what_is_over_is_kept_for_so_many_days",
     "log.level": "test_logs_have_the_form_and_the_level_that_is_set",
     "log.format": "test_logs_have_the_form_and_the_level_that_is_set",
+    "telemetry.traces.endpoint": "test_a_job_of_a_real_run_is_one_trace",
     "state_dir": "test_without_them_all_is_in_the_state_directory",
     "image_dir": "test_images_are_looked_for_where_the_settings_say",
 }

@@ -25,7 +25,8 @@ from firerunner.ledger import (
 )
 from firerunner.machines.spec import Resources
 from firerunner.settings import ApiSettings, WebhookSettings
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
+from firerunner.telemetry.catalogue import API_REQUESTS
 from firerunner.web import (
     Access,
     Acts,
@@ -69,7 +70,7 @@ class Given:
     """For sessions."""
 
     def __post_init__(self) -> None:
-        self.counters = Counters()
+        self.metrics = Metrics()
         self.access = Access(lambda: self.now)
         what = self.operations = Operations(
             ledger=self.ledger,
@@ -83,12 +84,12 @@ class Given:
         )
         acts = Acts(what)
         door = Door(lambda hook: None, lambda outcome: None)
-        self.dashboard = Dashboard(what, acts, self.access, self.counters.count_api)
+        self.dashboard = Dashboard(what, acts, self.access, self._count)
         self.app: ASGIApp = create_web(
             door.endpoint,
             self._ready,
-            self.counters,
-            create_api(what, acts, self.access, self.counters.count_api),
+            self.metrics,
+            create_api(what, acts, self.access, self._count),
             self.dashboard,
         )
 
@@ -119,9 +120,12 @@ class Given:
     async def act(self, path: str, token: str | None = OPERATE, reason: str = "why") -> httpx.Response:
         return await self.ask(f"/api/v1/{path}", token, method="POST", json={"reason": reason})
 
+    def _count(self, right: str, status: int) -> None:
+        self.metrics.count(API_REQUESTS, right, status)
+
     def counted(self, right: str, status: int) -> float:
         labels = {"right": right, "status": str(status)}
-        return self.counters.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
+        return self.metrics.registry.get_sample_value("firerunner_api_requests_total", labels) or 0.0
 
     def crowd(self, count: int) -> None:
         """So many `more` machines."""
