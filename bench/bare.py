@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import re
 import tarfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.facts import accelerator_of
 from bench.scene import DISK_MIB, GIVE_UP_S, MEMORY_MIB
+from firerunner.demo.stage import GITLAB_NAME
+from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.gate import GuestFacts
 from firerunner.gate.welcome import welcome
 from firerunner.guest.boot import BootParameters
 from firerunner.images import Image
 from firerunner.machines.qemu.command import TRANSLATION_CACHE_MIB, kernel_arguments
+from firerunner.machines.qemu.tsc import measure_tsc_khz
 
 MACHINE_ID = "fr-benchfloor00"
 PROGRAM = "usr/local/sbin/gitlab-runner"
@@ -44,6 +49,18 @@ class Bench:
     tsc_khz: int
 
 
+async def new_bench(image: Image, gitlab: FakeGitLab) -> Bench:
+    """With a runner of its own in this GitLab, whose tag is `floor`."""
+    return Bench(
+        image=image,
+        gitlab_host=GITLAB_NAME,
+        gitlab_port=int(gitlab.url.rpartition(":")[2]),
+        token=gitlab.add_runner(["floor"], run_untagged=False),
+        accelerator=await accelerator_of(image),
+        tsc_khz=measure_tsc_khz(),
+    )
+
+
 @dataclass(slots=True)
 class BareGuest:
     """One of them."""
@@ -53,6 +70,8 @@ class BareGuest:
     """Its runner may be started now."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     qemu: asyncio.subprocess.Process | None = None
+    exit_code: int | None = None
+    """Its program's; None until it has said that it ends."""
 
     async def until_up(self) -> None:
         """Return when it waits to be told."""
@@ -65,10 +84,12 @@ class BareGuest:
         return time.time()
 
     async def until_ended(self) -> None:
-        """Return when it has rebooted, which ends its QEMU."""
+        """Return when it has rebooted, which ends its QEMU. Raises RuntimeError if its program failed."""
         assert self.qemu is not None
         async with asyncio.timeout(GIVE_UP_S):
             await self.qemu.wait()
+        if self.exit_code != 0:
+            raise RuntimeError(f"the program in the bare guest ended with {self.exit_code}")
 
 
 @contextlib.asynccontextmanager
@@ -138,6 +159,10 @@ async def _answer(
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         head = await reader.readuntil(b"\r\n\r\n")
         body = _welcome(bench, guest.program) if b"/guest/booted" in head else b""
+        length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+        said = await reader.readexactly(int(length[1])) if length else b""
+        if b"/guest/ended" in head:
+            guest.exit_code = int(said.partition(b"=")[2])
         if head.startswith(b"GET /go "):
             guest.up.set()
             await guest.started.wait()

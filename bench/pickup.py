@@ -3,35 +3,33 @@
 All run the same job with the same image from the same fake GitLab, in turn, and the next one begins when the
 machines of the last are gone. The floor is the same runner in a bare guest of the same shape that is up,
 started by hand as soon as the job is pending; it asks GitLab directly. A warm pool's new machine boots while
-the job begins, as in real life. FireRunner's own part is what `bench.own_part` says.
+the job begins, as in real life. FireRunner's own part is what `bench.own_part` says. Where
+FIRERUNNER_GITLAB_RUNNER names the official runner, it is also run alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from bench import plot
-from bench.bare import BareGuest, Bench, bare_guest
-from bench.facts import accelerator_of
+from bench.bare import Bench, bare_guest, new_bench
+from bench.official import official_runner, run_alone
 from bench.own_part import Asked, Pickup, own_part
 from bench.rows import Goal, Row, measured
 from bench.scene import Scene, demo_image, scene
 from bench.steps import floor_steps, steps
 from firerunner.cli.output import errors
-from firerunner.demo.stage import GITLAB_NAME
 from firerunner.fakes.gitlab.model import Job, Project
 from firerunner.ledger import JobRecord
-from firerunner.machines.qemu.tsc import measure_tsc_khz
 from firerunner.settings import PoolSettings
 
 ROUNDS = 5
 WARM_AT_MOST, RESTORED_AT_MOST, OWN_MS_AT_MOST = 1.2, 0.2, 50.0
-FLOOR, COLD, RESTORED, WARM = "by hand", "cold", "restored", "warm"
+FLOOR, COLD, RESTORED, WARM, ALONE = "by hand", "cold", "restored", "warm", "official runner alone, no VM"
 PICTURE = Path(__file__).parent / "out" / "pickup-steps.svg"
 
 CI = """
@@ -55,23 +53,19 @@ async def measure(rounds: int = ROUNDS) -> list[Row]:
     """Every way in turn, in the opposite order each second round; one round before them to warm up."""
     image = await demo_image()
     ways = _ways()
-    found = {way: Found() for way in (FLOOR, *ways)}
+    official = official_runner()
+    found = {way: Found() for way in (FLOOR, *ways, *([ALONE] if official else []))}
     async with scene(image, ways) as it:
         projects = {way: await it.add_project(way, CI.format(tag=way)) for way in ways}
-        by_hand = await it.add_project("floor", CI.format(tag="floor"), hook=False)
-        bench = Bench(
-            image,
-            GITLAB_NAME,
-            int(it.gitlab.url.rpartition(":")[2]),
-            it.gitlab.add_runner(["floor"], run_untagged=False),
-            await accelerator_of(image),
-            measure_tsc_khz(),
-        )
+        others = await it.add_project("floor", CI.format(tag="floor"), hook=False)
+        bench = await new_bench(image, it.gitlab)
         for turn in range(rounds + 1):
             errors.print(f"pickup: round {turn} of {rounds}{' (warming up)' if turn == 0 else ''}")
             for way in list(found)[:: 1 if turn % 2 else -1]:
                 if way == FLOOR:
-                    once = await _floor(it, by_hand, bench)
+                    once = await _floor(it, others, bench)
+                elif way == ALONE and official:
+                    once = await _alone(it, others, bench, official)
                 else:
                     once = await _pickup(it, way, projects[way])
                 if turn:
@@ -119,21 +113,22 @@ def _own(it: Scene, job: Job, record: JobRecord) -> dict[str, float]:
 
 
 async def _floor(it: Scene, project: Project, bench: Bench) -> Found:
-    async with _bare(bench) as guest:
-        await guest.until_up()
-        job = it.gitlab.job("hello", await it.gitlab.run_pipeline(project))
-        started_at = guest.start_runner()
-        await it.gitlab.wait_for_job(job, "success", timeout_s=120)
-        return Found(
-            [first_output_at(job) - started_at], [floor_steps(it.gitlab.calls(), job, started_at)], []
-        )
-
-
-@contextlib.asynccontextmanager
-async def _bare(bench: Bench) -> AsyncIterator[BareGuest]:
     with tempfile.TemporaryDirectory(prefix="firerunner-bench-") as directory:
         async with bare_guest(bench, Path(directory)) as guest:
-            yield guest
+            await guest.until_up()
+            job = it.gitlab.job("hello", await it.gitlab.run_pipeline(project))
+            started_at = guest.start_runner()
+            await it.gitlab.wait_for_job(job, "success", timeout_s=120)
+            await guest.until_ended()
+    taken = floor_steps(it.gitlab.calls(), job, started_at)
+    return Found([first_output_at(job) - started_at], [taken], [])
+
+
+async def _alone(it: Scene, project: Project, bench: Bench, official: Path) -> Found:
+    job = it.gitlab.job("hello", await it.gitlab.run_pipeline(project))
+    started_at = await run_alone(official, it.gitlab, bench.token, job)
+    taken = floor_steps(it.gitlab.calls(), job, started_at)
+    return Found([first_output_at(job) - started_at], [taken], [])
 
 
 def rows(found: Mapping[str, Found]) -> list[Row]:
@@ -158,6 +153,8 @@ def rows(found: Mapping[str, Found]) -> list[Row]:
             target=Goal("ratio", "<=", WARM_AT_MOST),
         )
     )
+    if ALONE in found:
+        table.append(measured(f"start to first output: {ALONE}", found[ALONE].output, floor))
     for way, its in found.items():
         if its.own:
             table.append(
