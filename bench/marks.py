@@ -25,6 +25,8 @@ class Mark:
     until: float | None
     """When it was answered whole; None for the line that tells of its beginning."""
     what: str
+    result: str = ""
+    """What the driver's `create` has returned: `cold` or `restored`, where it says."""
 
 
 class Marks:
@@ -51,6 +53,12 @@ class Marks:
         """Those that were answered and began at that time or later, or were held then and answered later."""
         return [mark for mark in self.all() if mark.until is not None and mark.until >= since]
 
+    def started(self, machine_id: str) -> str:
+        """How the driver says that it has started the machine; empty if it does not say."""
+        return next(
+            (mark.result for mark in self.all() if mark.kind is Kind.CREATE and mark.what == machine_id), ""
+        )
+
     def asked(self, machine_id: str) -> bool:
         """Whether the machine's runner has asked for a job."""
         path = f"POST /m/{machine_id}/api/v4/jobs/request"
@@ -59,4 +67,4 @@ class Marks:
 
 def _mark(line: str) -> Mark:
     found = json.loads(line)
-    return Mark(Kind(found["kind"]), found["at"], found["until"], found["what"])
+    return Mark(Kind(found["kind"]), found["at"], found["until"], found["what"], found["result"])

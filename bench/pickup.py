@@ -9,6 +9,8 @@ FIRERUNNER_GITLAB_RUNNER names the official runner, it is also run alone.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +22,10 @@ from bench.bare import Bench, bare_guest, new_bench
 from bench.official import official_runner, run_alone
 from bench.own_part import Asked, Pickup, own_part
 from bench.rows import Goal, Row, measured
-from bench.scene import Scene, demo_image, scene
+from bench.scene import GIVE_UP_S, Scene, demo_image, scene
 from bench.steps import floor_steps, steps
 from firerunner.cli.output import errors
+from firerunner.errors import FireRunnerError
 from firerunner.fakes.gitlab.model import Job, Project
 from firerunner.ledger import JobRecord
 from firerunner.settings import PoolSettings
@@ -38,6 +41,10 @@ hello:
   variables: {{GIT_STRATEGY: none}}
   script: [echo hello]
 """
+
+
+class StartedCold(FireRunnerError):
+    """A figure of a restored machine would be one of another that has booted."""
 
 
 @dataclass(slots=True)
@@ -66,6 +73,8 @@ async def measure(rounds: int = ROUNDS) -> list[Row]:
                     once = await _floor(it, others, bench)
                 elif way == ALONE and official:
                     once = await _alone(it, others, bench, official)
+                elif way == RESTORED and not turn:
+                    once = await _first_restored(it, projects[way])
                 else:
                     once = await _pickup(it, way, projects[way])
                 if turn:
@@ -91,6 +100,12 @@ async def _pickup(it: Scene, way: str, project: Project) -> Found:
     job = it.gitlab.job("hello", await it.gitlab.run_pipeline(project))
     await it.gitlab.wait_for_job(job, "success", timeout_s=120)
     record = await it.over(job)
+    started = it.marks.started(record.machine_id or "")
+    if way == RESTORED and started != RESTORED:
+        raise StartedCold(
+            f"machine {record.machine_id} was to be restored, and its start was {started or 'not told'}",
+            remedy="See what the service's log says of saved states",
+        )
     if way == WARM:
         await it.waiting(WARM)  # its successor has booted, and leaves the processor to the next
     return Found(
@@ -98,6 +113,15 @@ async def _pickup(it: Scene, way: str, project: Project) -> Found:
         [await steps(it.ledger, record, job)],
         [_own(it, job, record)],
     )
+
+
+async def _first_restored(it: Scene, project: Project) -> Found:
+    """Until the image's state has been saved, machines boot; this is what the round to warm up is for."""
+    async with asyncio.timeout(GIVE_UP_S):
+        while True:
+            with contextlib.suppress(StartedCold):
+                return await _pickup(it, RESTORED, project)
+            await asyncio.sleep(5.0)
 
 
 def _own(it: Scene, job: Job, record: JobRecord) -> dict[str, float]:

@@ -27,9 +27,10 @@ def watch(marks: Path) -> None:
     """From now on, write down."""
     file = marks.open("a", buffering=1)
 
-    def note(kind: Kind, at: float, what: str, ended: bool) -> None:
+    def note(kind: Kind, at: float, what: str, *, ended: bool, result: str = "") -> None:
         until = time.time() if ended else None
-        file.write(json.dumps({"kind": kind, "at": at, "until": until, "what": what}) + "\n")
+        mark = {"kind": kind, "at": at, "until": until, "what": what, "result": result}
+        file.write(json.dumps(mark) + "\n")
 
     def noted(kind: Kind, call: Call, name: Callable[..., str], *, begin: bool = False) -> Call:
         @functools.wraps(call)
@@ -37,11 +38,14 @@ def watch(marks: Path) -> None:
             at = time.time()
             if begin and (what := name(first)):
                 note(kind, at, what, ended=False)
+            result = None
             try:
-                return await call(self, first, *others)
+                result = await call(self, first, *others)
+                return result
             finally:
                 if what := name(first):
-                    note(kind, at, what, ended=True)
+                    told = result if isinstance(result, str) else ""
+                    note(kind, at, what, ended=True, result=told)
 
         return wrapper
 
