@@ -70,11 +70,12 @@ def own_part(pickup: Pickup, marks: Sequence[Mark], calls: Sequence[Asked]) -> d
     parts["confirm"] = confirm.at - max(taken.answered_at, ask.at)
     parts["delivery"] = _end(ask) - confirm.answered_at
 
-    first_put = _first(marks, f"PUT {gate}{job}", _end(ask))
-    there = _called(calls, "PUT", job, first_put.at)
     patch = _first(marks, f"PATCH {gate}{job}/trace", _end(ask))
-    output = _called(calls, "PATCH", f"{job}/trace", patch.at)
-    parts["job calls"] = _length(first_put) - (there.answered_at - there.at) + output.at - patch.at
+    parts["job calls"] = _called(calls, "PATCH", f"{job}/trace", patch.at).at - patch.at
+    for mark in marks:  # not every runner says `running` before its first output
+        if mark.what == f"PUT {gate}{job}" and mark.until is not None and _end(ask) <= mark.at < patch.at:
+            there = _called(calls, "PUT", job, mark.at)
+            parts["job calls"] += _length(mark) - (there.answered_at - there.at)
     return parts
 
 

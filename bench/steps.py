@@ -46,12 +46,12 @@ def floor_steps(calls: Sequence[Call], job: Job, started_at: float) -> dict[str,
     ask = next(
         c for c in calls if c.path.endswith("/jobs/request") and c.status == 201 and c.at >= started_at
     )
-    put = next(c for c in calls if (c.method, c.path) == ("PUT", path))
     answered = ask.answered_at or ask.at
+    first = next(c for c in calls if c.path in {path, f"{path}/trace"} and c.at >= answered)
     names = dict(STEPS)
     return {
         "runner: starts by hand and asks": ask.at - started_at,
         names["taken"]: answered - ask.at,
-        names["running"]: put.at - answered,
-        names["output"]: (job.first_trace_at or 0.0) - put.at,
+        names["running"]: first.at - answered,
+        names["output"]: (job.first_trace_at or 0.0) - first.at,
     }

@@ -71,6 +71,12 @@ def test_an_ask_that_gitlab_held_open_waited_for_no_hook() -> None:
     assert parts["hook to ask"] == 0.0
 
 
+def test_a_runner_that_says_running_only_later() -> None:
+    silent = [mark for mark in MARKS if not mark.what.startswith("PUT")]
+
+    assert own_part(PICKUP, silent, CALLS)["job calls"] == pytest.approx(0.02)
+
+
 def test_other_machines_and_jobs_do_not_count() -> None:
     others = [replace(mark, what=mark.what.replace("01", "02").replace("/7", "/8")) for mark in MARKS[1:]]
     strangers = [replace(call, path=call.path.replace("/7", "/8")) for call in CALLS[1:]]
