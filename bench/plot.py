@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.rows import Row
 
-WIDTH, LEFT, BAR, GAP, TOP, FOOT = 900, 250, 20, 14, 44, 34
+WIDTH, LEFT, BAR, GAP, TOP, FOOT = 960, 300, 20, 14, 44, 34
 """Pixels: of the picture, of its names, of a bar, between groups, above and below the bars."""
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
 
