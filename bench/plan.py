@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
-from statistics import median
 
-from bench.rows import Row
+from bench.rows import Goal, Row, measured
 from firerunner.ledger.states import MachineState
 from firerunner.machines.spec import Resources
 from firerunner.planning import (
@@ -33,36 +32,29 @@ AT_MOST = 2.0
 SIZE = Resources(1, 1024, 1024)
 
 
-async def measure() -> list[Row]:
-    """The sizes in turn, `ROUNDS` times each."""
+async def measure(rounds: int = ROUNDS) -> list[Row]:
+    """The sizes in turn, `rounds` times each."""
     fleets = {size: fleet_of(size) for size in SIZES}
     spent: dict[int, list[float]] = {size: [] for size in SIZES}
     gc.collect()
     gc.freeze()
     try:
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             for size, fleet in fleets.items():
                 began = time.perf_counter()
                 changes(fleet, size, turn)
                 spent[size].append(time.perf_counter() - began)
     finally:
         gc.unfreeze()
-    floor = median(spent[SIZES[0]])
-    rows = [Row(f"{CHANGES} changes at {SIZES[0]:,} machines", floor)]
-    for size in SIZES[1:]:
-        value = median(spent[size])
-        ratio = value / floor
-        rows.append(
-            Row(
-                f"{CHANGES} changes at {size:,} machines",
-                value,
-                floor,
-                ratio,
-                f"at most {AT_MOST} times",
-                ratio <= AT_MOST,
-            )
-        )
-    return rows
+    first, *larger = SIZES
+    goal = Goal("ratio", "<=", AT_MOST)
+    return [
+        measured(f"{CHANGES} changes at {first:,} machines", spent[first]),
+        *(
+            measured(f"{CHANGES} changes at {size:,} machines", spent[size], spent[first], target=goal)
+            for size in larger
+        ),
+    ]
 
 
 def fleet_of(size: int) -> Fleet:

@@ -19,18 +19,11 @@ async def launch(ctx: Context, machine_id: str) -> None:
     async with ctx.locks[machine_id]:
         credential, credential_hash = new_credential()
         try:
-            machine = await ctx.ledger.move_machine(
-                machine_id,
-                MachineState.CREATING,
-                expect=MachineState.RESERVED,
-                credential_hash=credential_hash,
-                room_held=True,
-            )
+            machine, seq = await ctx.ledger.begin_launch(machine_id, credential_hash)
         except StaleWrite:
             return  # it is under way already, or not wanted any more
         pool = ctx.pools[machine.pool]
         ctx.post_machine(machine)
-        seq = await ctx.ledger.intend("create", machine_id, {"host": machine.host})
         try:
             image = ctx.resolve_image(machine.image_digest)
             await ctx.assure()

@@ -159,7 +159,7 @@ class Ties:
             gitlab_job_id=job.gitlab_job_id,
             token_digest=digest(token),
             facts=self._desk.facts_of(machine),
-            spoken=job.state is JobState.RUNNING and not job.has_payload,
+            spoken=job.state is JobState.RUNNING,
             believed_until=now + self._desk.limits.remember_s,
             job_status=job.gitlab_status,
             trace_bytes=job.trace_bytes,

@@ -41,7 +41,6 @@ class Story:
             except StaleWrite:
                 await self._check_running(tie)
                 first = False
-            await self._desk.ledger.drop_payload(tie.job_id)
             tie.spoken = True
         if first:
             self._desk.sights.first_word(tie.job_id, queued_s)

@@ -210,7 +210,7 @@ async def move(
         values["first_call_at"] = tx.at
     is_over = to not in OPEN_JOBS
     await _update(tx, job_id, values | ({"token": None} if is_over else {}))
-    if is_over:
+    if is_over or to is JobState.RUNNING:  # GitLab's answer is not needed after the first call
         await tx.connection.execute(_FORGET, {"job": job_id})
         values["has_payload"] = False
     await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})

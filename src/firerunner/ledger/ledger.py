@@ -284,7 +284,7 @@ class Ledger:
         return None if stored is None else self._keys.decrypt(stored).decode()
 
     async def drop_payload(self, job_id: int) -> bool:
-        """At the first job call: the answer with its CI secrets is not needed any more."""
+        """Delete GitLab's answer, with its CI secrets, before the job's first call or end would."""
         return await self._write(lambda tx: secrets.drop_payload(tx, job_id))
 
     async def rekey(self) -> int:
@@ -390,6 +390,22 @@ class Ledger:
     ) -> int:
         """Before a side effect outside: its number, for `done`."""
         return await self._write(lambda tx: journal.intend(tx, subject_kind, subject, action, detail or {}))
+
+    async def begin_launch(self, machine_id: str, credential_hash: str) -> tuple[MachineRecord, int]:
+        """Machine `reserved → creating` with its room, and its `create` intended: both or neither.
+
+        The number is for `done`. `StaleWrite` if the machine is not reserved any more.
+        """
+        facts: MachineFacts = {"credential_hash": credential_hash, "room_held": True}
+
+        async def both(tx: Transaction) -> tuple[MachineRecord, int]:
+            expected = MachineState.RESERVED
+            machine = await machines.move(
+                tx, machine_id, MachineState.CREATING, reason="", expect=expected, facts=dict(facts)
+            )
+            return machine, await journal.intend(tx, "machine", machine_id, "create", {"host": machine.host})
+
+        return await self._write(both)
 
     async def done(self, seq: int, outcome: str | Mapping[str, Any] = "ok") -> None:
         """After a side effect, however it went. `StaleWrite` if it was done before."""

@@ -261,6 +261,16 @@ async def test_secrets_go_when_they_are_not_needed_any_more(ledger: Ledger) -> N
     assert await ledger.job_token(7) is None
 
 
+async def test_the_first_call_of_a_job_takes_its_payload_with_it(ledger: Ledger) -> None:
+    await job_assigned(ledger)
+    await ledger.move_job(7, JobState.DELIVERED)
+
+    running = await ledger.move_job(7, JobState.RUNNING)
+
+    assert running == await ledger.job(7)
+    assert (await ledger.payload(7), await ledger.job_token(7)) == (None, "canary-job-token")
+
+
 async def test_the_end_of_a_job_takes_its_payload_with_it(ledger: Ledger) -> None:
     await job_assigned(ledger)
 

@@ -25,6 +25,7 @@ class Call:
     headers: Headers
     at: float
     status: int | None = None
+    answered_at: float | None = None
     ended: bool = False
 
 
@@ -52,6 +53,7 @@ class CallBook:
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
+                call.answered_at = self._clock()
                 self._changes.ring()
                 message = {
                     **message,
