@@ -13,7 +13,7 @@ from bench.rows import Row
 from firerunner.cli.output import errors, print_table
 from firerunner.telemetry import configure_logs
 
-BENCHES = ("pickup", "burst", "plan")
+BENCHES = ("pickup", "burst", "plan", "gate", "hook", "memory")
 OUT = Path(__file__).parent / "out"
 
 
