@@ -1,7 +1,7 @@
-"""`python -m bench.gate_service URL`: the gate with a GitLab at URL, and machines with running jobs behind it.
+"""`python -m bench.gate_service URL`: the gate before a GitLab at URL, and machines with running jobs.
 
-The real gate on its real server, over a ledger in a file; prints its URL as a line of JSON. Ends with standard
-input.
+The real gate on its real server, over a ledger in a file; prints its URL as a line of JSON. Ends with
+standard input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from firerunner.gitlab import JobClient, new_http
 from firerunner.ledger import JobState, Keyring, Ledger, MachineRecord, MachineState, NewJob
 from firerunner.listening import listen
 from firerunner.machines.spec import Resources
+from firerunner.running import run
 from firerunner.serving import served
 from firerunner.telemetry import Counters, configure_logs
 
@@ -74,4 +75,4 @@ async def _running(ledger: Ledger, number: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    run(main(sys.argv[1]))

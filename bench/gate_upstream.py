@@ -1,7 +1,7 @@
 """`python -m bench.gate_upstream`: a thin stand-in for GitLab's job calls; prints its URL as a line of JSON.
 
-By the same server as the gate's (`firerunner.serving`), with next to nothing behind it: what is more than this
-when the gate is asked is the gate. Ends with standard input.
+By the same server as the gate's (`firerunner.serving`), with next to nothing behind it: what is more than
+this when the gate is asked is the gate. Ends with standard input.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bench.gate_parts import DOWNLOAD_BYTES, PIECE_BYTES
 from firerunner.listening import listen
+from firerunner.running import run
 from firerunner.serving import served
 
 _PIECE = bytes(PIECE_BYTES)
@@ -63,4 +64,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -1,6 +1,7 @@
 """A client that costs little: HTTP/1.1 by hand over loopback, so that what is measured is the server.
 
-Many connections at a time, each with one request in flight; the same client asks what is measured and its floor.
+Many connections at a time, each with one request in flight; the same client asks what is measured and its
+floor.
 """
 
 from __future__ import annotations

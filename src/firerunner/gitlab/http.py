@@ -10,6 +10,7 @@ import httpx
 
 from firerunner import __version__
 from firerunner.errors import SettingsError
+from firerunner.gitlab.transport import AiohttpTransport
 
 USER_AGENT = f"firerunner/{__version__}"
 
@@ -39,22 +40,19 @@ def new_http(
     Raises `SettingsError`.
     """
     trust = new_trust(ca_file)
+    limits = httpx.Limits(
+        max_connections=max_connections,
+        max_keepalive_connections=max_idle_connections,
+        keepalive_expiry=KEEPALIVE_EXPIRY_S,
+    )
     return httpx.AsyncClient(
-        verify=trust,
-        proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust)),
-        http1=True,
-        http2=False,
+        transport=AiohttpTransport(trust, limits) if proxy is None else _by_proxy(proxy, trust, limits),
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": USER_AGENT},
         timeout=httpx.Timeout(
             connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
-        ),
-        limits=httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_idle_connections,
-            keepalive_expiry=KEEPALIVE_EXPIRY_S,
         ),
     )
 
@@ -73,5 +71,9 @@ def new_trust(ca_file: Path | None) -> ssl.SSLContext:
     return trust
 
 
-def _for_proxy(proxy: str, trust: ssl.SSLContext) -> ssl.SSLContext | None:
-    return trust if proxy.startswith("https:") else None
+def _by_proxy(proxy: str, trust: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+    """httpx's own transport, which knows every kind of proxy."""
+    way = httpx.Proxy(proxy, ssl_context=trust if proxy.startswith("https:") else None)
+    return httpx.AsyncHTTPTransport(
+        verify=trust, proxy=way, limits=limits, trust_env=False, http1=True, http2=False
+    )
