@@ -50,24 +50,29 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         told = request.extensions.get("timeout", {})
-        body = _Body(request)
+        body = _Body(request, told.get("write"))
         try:
-            response = await self._session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=_headers(request),
-                data=body.data,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=_sum(told.get("pool"), told.get("connect")),
-                    sock_connect=told.get("connect"),
-                    sock_read=told.get("read"),
-                ),
-            )
+            async with asyncio.timeout(None) as patience:
+                body.patience = patience
+                response = await self._session.request(
+                    request.method,
+                    URL(str(request.url), encoded=True),
+                    headers=_headers(request),
+                    data=body.data,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None,
+                        connect=_sum(told.get("pool"), told.get("connect")),
+                        sock_connect=told.get("connect"),
+                        sock_read=told.get("read"),
+                    ),
+                )
+                body.patience = None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if body.failed is not None:
                 raise body.failed from None
+            if patience.expired():
+                raise httpx.WriteTimeout("the server does not read") from error
             raise _translated(error) from error
         return httpx.Response(
             response.status,
@@ -102,10 +107,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _Body:
-    """A request's body, and the error by which it broke off: aiohttp would hide it behind its own."""
+    """A request's body, and the error by which it broke off: aiohttp would hide it behind its own.
 
-    def __init__(self, request: httpx.Request) -> None:
+    aiohttp has no time-out for a server that does not read; `patience` is one, as long as it is set.
+    """
+
+    def __init__(self, request: httpx.Request, write_s: float | None) -> None:
         self.failed: Exception | None = None
+        self.patience: asyncio.Timeout | None = None
+        self._write_s = write_s
         self._stream = request.stream
         try:
             self.data: bytes | AsyncIterator[bytes] | None = request.content or None
@@ -115,10 +125,18 @@ class _Body:
     async def _pieces(self) -> AsyncIterator[bytes]:
         try:
             async for piece in cast(httpx.AsyncByteStream, self._stream):
+                self._expect(self._write_s)
                 yield piece
+                self._expect(None)
         except Exception as error:
             self.failed = error
             raise
+
+    def _expect(self, seconds: float | None) -> None:
+        """The piece is to be taken by then; None: nobody waits for that now."""
+        if self.patience is not None:
+            now = asyncio.get_running_loop().time()
+            self.patience.reschedule(None if seconds is None else now + seconds)
 
 
 class _Stream(httpx.AsyncByteStream):
