@@ -19,7 +19,6 @@ from firerunner.gitlab import JobClient, new_http
 from firerunner.ledger import JobState, Keyring, Ledger, MachineRecord, MachineState, NewJob
 from firerunner.listening import listen
 from firerunner.machines.spec import Resources
-from firerunner.running import run
 from firerunner.serving import served
 from firerunner.telemetry import Counters, configure_logs
 
@@ -75,4 +74,4 @@ async def _running(ledger: Ledger, number: int) -> None:
 
 
 if __name__ == "__main__":
-    run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1]))

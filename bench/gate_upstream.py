@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from bench.gate_parts import DOWNLOAD_BYTES, PIECE_BYTES
 from firerunner.listening import listen
-from firerunner.running import run
 from firerunner.serving import served
 
 _PIECE = bytes(PIECE_BYTES)
@@ -64,4 +63,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    asyncio.run(main())

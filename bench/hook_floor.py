@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from firerunner.listening import listen
-from firerunner.running import run
 from firerunner.serving import WEB_BOUNDS, served
 from firerunner.telemetry import Counters
 from firerunner.web import Readiness, create_web
@@ -39,4 +38,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath
 from firerunner.hiding import leave_no_core
 from firerunner.listening import allow_many_connections
-from firerunner.running import run
 from firerunner.service import run_service
 from firerunner.settings import load_settings
 from firerunner.telemetry import configure_logs
@@ -32,4 +32,4 @@ def serve(
     configure_logs(log_level or settings.log.level, settings.log.format)
     allow_many_connections()
     leave_no_core()
-    run(run_service(settings, config))
+    asyncio.run(run_service(settings, config))
