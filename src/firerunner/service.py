@@ -25,7 +25,7 @@ from firerunner.control.sizing import Sizing
 from firerunner.errors import FireRunnerError, HostUnusable, LedgerError, NotLeader, SettingsError
 from firerunner.gate import Gate, GateEvent, Limits, create_gate
 from firerunner.hosting import HostDriver, driver_of
-from firerunner.intake import Door, Hook
+from firerunner.intake import Door, Gatherer, Hook
 from firerunner.leading import Term, hearing, last_answers, new_holder
 from firerunner.listening import listen
 from firerunner.observing import Observing, Shown
@@ -105,7 +105,7 @@ class _Service:
             limits=Limits(recheck_s=SHARED_RECHECK_S) if _is_shared(settings) else None,
         )
         self._teller = Teller(ledger, self._spoken_elsewhere, self._log)
-        self._door = Door(self._on_hook, seen.counted_hook)
+        self._door = Door(Gatherer(self._on_hook).hook, seen.counted_hook)
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
         gate.open()

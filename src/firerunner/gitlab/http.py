@@ -11,6 +11,7 @@ import httpx
 from firerunner import __version__
 from firerunner.errors import SettingsError
 from firerunner.gitlab.measured import Heard, Measured, unheard
+from firerunner.gitlab.transport import AiohttpTransport
 
 USER_AGENT = f"firerunner/{__version__}"
 
@@ -41,19 +42,12 @@ def new_http(
     `heard` is told of each call. Raises `SettingsError`.
     """
     trust = new_trust(ca_file)
-    through = None if proxy is None else httpx.Proxy(proxy, ssl_context=_for_proxy(proxy, trust))
-    transport = httpx.AsyncHTTPTransport(
-        verify=trust,
-        proxy=through,
-        http1=True,
-        http2=False,
-        trust_env=False,
-        limits=httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_idle_connections,
-            keepalive_expiry=KEEPALIVE_EXPIRY_S,
-        ),
+    limits = httpx.Limits(
+        max_connections=max_connections,
+        max_keepalive_connections=max_idle_connections,
+        keepalive_expiry=KEEPALIVE_EXPIRY_S,
     )
+    transport = AiohttpTransport(trust, limits) if proxy is None else _by_proxy(proxy, trust, limits)
     return httpx.AsyncClient(
         transport=Measured(transport, heard),
         trust_env=False,
@@ -80,5 +74,9 @@ def new_trust(ca_file: Path | None) -> ssl.SSLContext:
     return trust
 
 
-def _for_proxy(proxy: str, trust: ssl.SSLContext) -> ssl.SSLContext | None:
-    return trust if proxy.startswith("https:") else None
+def _by_proxy(proxy: str, trust: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+    """httpx's own transport, which knows every kind of proxy."""
+    way = httpx.Proxy(proxy, ssl_context=trust if proxy.startswith("https:") else None)
+    return httpx.AsyncHTTPTransport(
+        verify=trust, proxy=way, limits=limits, trust_env=False, http1=True, http2=False
+    )
