@@ -10,6 +10,7 @@ from firerunner.errors import NotLeader
 from firerunner.leading import Term
 from firerunner.ledger import HostOrder, HostUse, Ledger, MachineRecord
 from firerunner.machines.spec import Resources
+from firerunner.planning import WarmState
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Host, Operations, Pool, Size
 
@@ -36,6 +37,7 @@ def operations(
 
     async def pools() -> list[Pool]:
         machines, leads = await ledger.machines(), term()
+        warm = leads.controller.warm() if leads else {}
         silent = leads.sizing.reasons() | leads.controller.reasons() if leads else {}
         return [
             Pool(
@@ -45,12 +47,16 @@ def operations(
                 executor=pool.executor,
                 resources=Size.model_validate(pool.resources),
                 limit=pool.limit,
-                warm=pool.warm,
+                warm_wished=state.wished,
+                warm=state.waiting,
+                warm_coming=state.coming,
+                warm_fewer=state.fewer_because,
                 machines=sum(machine.pool == pool.name for machine in machines),
                 jobs=sum(machine.pool == pool.name and machine.job_id is not None for machine in machines),
                 silent=silent.get(pool.name),
             )
             for pool in known.declared()
+            for state in [warm.get(pool.name, WarmState(0, 0, 0, None))]
         ]
 
     async def destroy(machine_id: str, reason: str) -> None:

@@ -18,7 +18,8 @@ from firerunner.planning.events import (
 from firerunner.planning.facts import HostFacts, PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import plan
-from firerunner.planning.reasons import blocked, reasons
+from firerunner.planning.reasons import WarmState, blocked, reasons, warm_states
+from firerunner.planning.warm import Auto, Schedule, WarmRule, Window
 
 __all__ = [
     "Action",
@@ -26,6 +27,7 @@ __all__ = [
     "AskEnded",
     "AskOutcome",
     "Assign",
+    "Auto",
     "Event",
     "Fleet",
     "HostChanged",
@@ -41,8 +43,13 @@ __all__ = [
     "PoolWoken",
     "Refill",
     "Retire",
+    "Schedule",
     "Tick",
+    "WarmRule",
+    "WarmState",
+    "Window",
     "blocked",
     "plan",
     "reasons",
+    "warm_states",
 ]
