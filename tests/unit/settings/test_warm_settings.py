@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from firerunner.gate.limits import Limits
 from firerunner.settings import PoolSettings
 
+RUNNER_WAITS_S = 600.0
+"""For the headers of an answer (network/client.go)."""
 POOL = {"name": "small", "runner_token": "glrt-x", "image": "base"}
 WINDOW = {"days": ["mon", "fri"], "hours": "22:00-06:00", "zone": "Europe/Zurich", "count": 4}
 
@@ -57,3 +60,9 @@ def test_mistakes_are_named(warm: Any, said: str) -> None:
     with pytest.raises(ValidationError, match=said.replace("(", r"\(")) as error:
         a_pool(warm)
     assert "warm" in str(error.value)
+
+
+def test_no_machine_waits_longer_than_its_first_ask_is_held_and_the_runner_waits_for_its_answer() -> None:
+    longest_s = a_pool({"max_age": "9m"}).warm.max_age
+
+    assert longest_s < Limits().hold_s < RUNNER_WAITS_S
