@@ -41,10 +41,12 @@ class _Begun:
 class Measuring(Sights):
     """What happens, counted and timed. It is an onlooker of the ledger, and the gate's sights."""
 
-    def __init__(self, metrics: Metrics, warm: Callable[[str], int], clock: Callable[[], float]) -> None:
-        """`warm`: how many machines a pool keeps warm, by its name. `clock`: the ledger's."""
+    def __init__(
+        self, metrics: Metrics, keeps_warm: Callable[[str], bool], clock: Callable[[], float]
+    ) -> None:
+        """`keeps_warm`: whether a pool has warm machines, by its name. `clock`: the ledger's."""
         self._metrics = metrics
-        self._warm = warm
+        self._keeps_warm = keeps_warm
         self._clock = clock
         self._begun: OrderedDict[int, _Begun] = OrderedDict()
 
@@ -77,7 +79,7 @@ class Measuring(Sights):
             self._metrics.count(its.JOBS_TAKEN, job.pool)
             return
         self._metrics.observe(its.JOB_STATE, move.stayed_s, job.pool, move.was)
-        if job.state is JobState.ASSIGNED and job.attempts == 1 and machine and self._warm(job.pool):
+        if job.state is JobState.ASSIGNED and job.attempts == 1 and machine and self._keeps_warm(job.pool):
             hit = machine.state is MachineState.WAITING
             self._metrics.count(its.WARM, job.pool, "hit" if hit else "miss")
         elif job.state is JobState.RUNNING and machine is not None:

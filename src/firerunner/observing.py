@@ -43,7 +43,7 @@ class Observing:
     def __init__(self, settings: Settings, pools: KnownPools, log: Any) -> None:
         self.metrics = Metrics()
         self.measuring = Measuring(
-            self.metrics, lambda name: pools[name].warm if name in pools else 0, self._now
+            self.metrics, lambda name: name in pools and pools[name].warm.keeps_any, self._now
         )
         self.tracing: Tracing | None = None
         self._settings = settings

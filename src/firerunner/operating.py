@@ -13,6 +13,7 @@ from firerunner.leading import Term
 from firerunner.ledger import HostOrder, HostUse, JobRecord, Ledger, MachineRecord
 from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Resources
+from firerunner.planning import WarmState
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Fleet, Host, Operations, Pool, Size
 
@@ -60,6 +61,7 @@ def operations(
 
     def pools_with(machines: Collection[MachineRecord]) -> list[Pool]:
         leads = term()
+        warm = leads.controller.warm() if leads else {}
         silent = leads.sizing.reasons() | leads.controller.reasons() if leads else {}
         made = Counter(machine.pool for machine in machines)
         at_work = Counter(machine.pool for machine in machines if machine.job_id is not None)
@@ -71,12 +73,16 @@ def operations(
                 executor=pool.executor,
                 resources=Size.model_validate(pool.resources),
                 limit=pool.limit,
-                warm=pool.warm,
+                warm_wished=state.wished,
+                warm=state.waiting,
+                warm_coming=state.coming,
+                warm_fewer=state.fewer_because,
                 machines=made[pool.name],
                 jobs=at_work[pool.name],
                 silent=silent.get(pool.name),
             )
             for pool in known.declared()
+            for state in [warm.get(pool.name, WarmState(0, 0, 0, None))]
         ]
 
     async def console(machine: MachineRecord, max_bytes: int) -> bytes:

@@ -47,6 +47,11 @@ def kinds_of(seed: int) -> list[str]:
     return [chance.choice(KINDS) for _ in range(chance.randrange(3, 6))]
 
 
+def options_of(seed: int) -> Options:
+    """In two of three scenarios the pool keeps warm machines, which do not wait long."""
+    return Options(seed, pool={"warm": {"count": seed % 3, "max_age": 60.0}})
+
+
 async def play(
     folder: Path,
     seed: int,
@@ -58,7 +63,7 @@ async def play(
 ) -> Verdict:
     """Run the seed's jobs; the service dies at each of `deaths` in turn and is started again."""
     verdict = Verdict()
-    async with simulated(folder, options or Options(seed), template) as world:
+    async with simulated(folder, options or options_of(seed), template) as world:
         jobs = world.pipeline(["long" if kind == "cancel" else kind for kind in kinds_of(seed)])
         to_cancel = {job.name for job, kind in zip(jobs, kinds_of(seed), strict=True) if kind == "cancel"}
         canceling = asyncio.create_task(_cancel(world, to_cancel))

@@ -71,7 +71,7 @@ async def live(folder: Path, jobs: int, seed: int, say: Callable[[Soak], None]) 
         bad_host=0.01,
         broken_guests=0.03,
         keep_s=KEEP_S,
-        pool={"max_job_time": 4 * 3600.0},
+        pool={"max_job_time": 4 * 3600.0, "warm": {"count": 2, "max_age": 300.0}},
     )
     async with simulated(folder, options) as world:
         world.project.timeout_s = 3 * 3600

@@ -104,6 +104,8 @@ class Context:
     """GitLabs that did not answer the last ask, and why."""
     last_update: dict[str, str] = field(default_factory=dict)
     """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
+    baked: dict[str, str] = field(default_factory=dict)
+    """What machines that this controller made were given at their boot, as `control.warming.baked` has it."""
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One actor at a time for each machine and each job."""
 
@@ -144,6 +146,9 @@ class Context:
                 has_job=machine.job_id is not None,
                 job_id=machine.job_id,
                 room_held=machine.room_held,
+                since=machine.state_since,
+                image=machine.image_digest,
+                baked=self.baked.get(machine.machine_id),
                 at=self.clock(),
             )
         )
@@ -151,6 +156,7 @@ class Context:
     def post_removed(self, machine_id: str) -> None:
         """Tell the plan that nothing of the machine is left."""
         self.locks.pop(machine_id, None)
+        self.baked.pop(machine_id, None)
         self.post(MachineRemoved(machine_id=machine_id, at=self.clock()))
 
     def job_deadline_s(self, job: JobRecord) -> float:

@@ -25,6 +25,7 @@ from firerunner.control.pacing import rest
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
+from firerunner.control.warming import baked, warm_rule
 from firerunner.control.watching import Watch
 from firerunner.errors import FireRunnerError, ImageError, NotLeader
 from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped, JobFinal, JobGone
@@ -49,10 +50,12 @@ from firerunner.planning import (
     Retire,
     Standing,
     Tick,
+    WarmState,
     blocked,
     plan,
     reasons,
     standing,
+    warm_states,
 )
 from firerunner.planning.entries import NOTHING
 from firerunner.settings import PoolSettings
@@ -139,6 +142,10 @@ class Controller:
     def reasons(self) -> dict[str, str]:
         """Each pool that does not ask now, and why."""
         return self._of_declared(reasons(self._fleet))
+
+    def warm(self) -> dict[str, WarmState]:
+        """How each pool stands with its warm machines."""
+        return warm_states(self._fleet)
 
     def blocked(self) -> dict[str, str]:
         """Those of `reasons` that are not just "no job" or "no room"."""
@@ -262,7 +269,10 @@ class Controller:
             resources=pool.resources,
             hosts=fitting.hosts,
             limit=pool.limit,
-            warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else pool.warm,
+            warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else warm_rule(pool.warm),
+            warm_age_s=pool.warm.max_age,
+            image=manifest.digest if manifest is not None else "",
+            baked=baked(pool),
             runner=sha256(pool.token.encode()).hexdigest(),
             check_interval_s=pool.check_interval,
             packed=pool.placement == "pack",

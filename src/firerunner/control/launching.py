@@ -6,6 +6,7 @@ from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
 from firerunner.control.hosts import pause_host
 from firerunner.control.ids import new_credential
+from firerunner.control.warming import baked
 from firerunner.errors import FireRunnerError, ImageError, MachineError, NotLeader, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
@@ -23,6 +24,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
         except StaleWrite:
             return  # it is under way already, or not wanted any more
         pool = ctx.pools[machine.pool]
+        ctx.baked[machine_id] = baked(pool)
         ctx.post_machine(machine)
         try:
             image = ctx.resolve_image(machine.image_digest)
@@ -34,7 +36,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
                 gate=ctx.gate_address,
                 credential=credential,
                 egress=ctx.egress(pool),
-                max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
+                max_lifetime_s=pool.boot_timeout + pool.warm.max_age + pool.max_job_time + LIFETIME_SLACK_S,
             )
             with ctx.driving("create", machine):
                 await ctx.drivers[machine.host].create(spec)

@@ -29,8 +29,9 @@ class Limits:
     burst: int = 60
     concurrent: int = 16
     """Requests in flight per machine; a job that uploads and downloads in parallel needs a handful."""
-    hold_s: float = 300.0
-    """How long an early ask is held. The runner waits 10 min for response headers (network/client.go)."""
+    hold_s: float = 570.0
+    """How long an early ask is held: longer than a warm machine waits, so that none is between two asks when
+    its job comes. The runner waits 10 min for response headers (network/client.go)."""
     recheck_s: float = 5.0
     """How often a held ask looks into the ledger by itself, for a wake-up that got lost."""
     body_timeout_s: float = 60.0

@@ -19,8 +19,9 @@ from firerunner.planning.events import (
 from firerunner.planning.facts import HostFacts, PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import plan
-from firerunner.planning.reasons import blocked, reasons
+from firerunner.planning.reasons import WarmState, blocked, reasons, warm_states
 from firerunner.planning.standing import HostStanding, PoolStanding, PoolState, Standing, standing
+from firerunner.planning.warm import Auto, Schedule, WarmRule, Window
 
 __all__ = [
     "Action",
@@ -28,6 +29,7 @@ __all__ = [
     "AskEnded",
     "AskOutcome",
     "Assign",
+    "Auto",
     "Event",
     "Fleet",
     "HostChanged",
@@ -47,10 +49,15 @@ __all__ = [
     "PoolWoken",
     "Refill",
     "Retire",
+    "Schedule",
     "Standing",
     "Tick",
+    "WarmRule",
+    "WarmState",
+    "Window",
     "blocked",
     "plan",
     "reasons",
     "standing",
+    "warm_states",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from firerunner.ledger.states import MachineState
 from firerunner.machines.spec import Resources
 from firerunner.planning.facts import HostFacts, PoolFacts
+from firerunner.planning.warm import Experience
 
 NOTHING = Resources(0, 0, 0)
 NEVER = float("-inf")
@@ -32,6 +33,13 @@ class Machine:
     has_job: bool
     room_held: bool
     job_id: int | None = None
+    since: float | None = None
+    image: str = ""
+    baked: str | None = None
+
+    def is_outdated(self, facts: PoolFacts) -> bool:
+        """True if a machine that the pool made now would be another one."""
+        return self.image != facts.image or self.baked not in {None, facts.baked}
 
 
 class Purpose(StrEnum):
@@ -133,7 +141,24 @@ class Pool:
     """No ask and no refill before then, because of those failures."""
 
     refill_at: float = NEVER
-    """No refill before then: the last one was not carried out."""
+    """No refill before then: the last one was not carried out, or its machine had to give way."""
+    refill_why: str = ""
+    wished: int = 0
+    """So many warm machines, as of the last tick."""
+    wish_fell_at: float = NEVER
+    experience: Experience = field(default_factory=Experience)
+    begun: dict[str, float] = field(default_factory=dict)
+    """Machines that are being made or boot, and since when they have been seen."""
+    stale: tuple[str, ...] = ()
+    """Waiting machines that are to be replaced or retired for their age, as of the last look."""
+    expired: frozenset[str] = frozenset()
+    """Those of them that have waited their time: they are not asked for again."""
+    look_at: float = NEVER
+    """Not before then are waiting machines looked at for their age again."""
+    making_room: str | None = None
+    """A warm machine that is retired so that this pool can ask."""
+    search_at: float = NEVER
+    """Not before then is one looked for again."""
     refills: int = 0
     """How many refills there have been: names their claims."""
 
@@ -185,7 +210,7 @@ class Pool:
         )
         return {machine_id for machine_id in ids if machine_id is not None}
 
-    def free_waiting(self) -> str | None:
-        """The machine that has waited longest and that nothing is under way for."""
-        engaged = self.engaged()
-        return next((machine_id for machine_id in self.waiting if machine_id not in engaged), None)
+    def idle(self) -> Iterator[str]:
+        """Waiting machines that nothing is under way for, the one that has waited longest first."""
+        engaged = self.engaged() if self.waiting else frozenset()
+        return (machine_id for machine_id in self.waiting if machine_id not in engaged)

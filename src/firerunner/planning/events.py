@@ -56,6 +56,12 @@ class MachineMoved:
     at: float
     job_id: int | None = None
     """Which job. Without it a homeless job's new machine is told apart by its host and the order only."""
+    since: float | None = None
+    """Since when it is in this state (Unix seconds); one of which it is not known does not age."""
+    image: str = ""
+    """The digest of its image."""
+    baked: str | None = None
+    """What its guest was given at its boot, as in `PoolFacts`; None: nobody knows any more."""
 
 
 @dataclass(frozen=True, slots=True)

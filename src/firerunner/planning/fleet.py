@@ -65,8 +65,18 @@ class Fleet:
         old = self.machines.pop(machine_id, None)
         if old is not None:
             self._unindex(old)
+            self.pool(old.pool).begun.pop(machine_id, None)
         self.todos.pop(machine_id, None)
         return old
+
+    def fresh_waiting(self, pool: Pool) -> str | None:
+        """The pool's idle machine that has waited longest, of those that are neither outdated nor expired."""
+        return next((each for each in pool.idle() if not self._is_past_use(pool, each)), None)
+
+    def _is_past_use(self, pool: Pool, machine_id: str) -> bool:
+        if machine_id in pool.expired:
+            return True
+        return pool.facts is not None and self.machines[machine_id].is_outdated(pool.facts)
 
     def home_of(self, job_id: int) -> str | None:
         """The live machine that is known to have the job."""
@@ -100,6 +110,13 @@ class Fleet:
             group.pop(machine.machine_id, None)
 
     def _note_health(self, old: Machine | None, new: Machine) -> None:
+        pool = self.pool(new.pool)
+        if new.state is MachineState.CREATING and old is not None:
+            pool.begun.setdefault(new.machine_id, self.now)
+        elif new.state not in _UNBOOTED:
+            began = pool.begun.pop(new.machine_id, None)
+            if began is not None and new.state in {MachineState.WAITING, MachineState.BUSY}:
+                pool.experience.note_boot(self.now - began)
         if old is None or old.state not in _UNBOOTED:
             return
         if new.state is MachineState.FAILED:

@@ -82,6 +82,8 @@ def _pool_changed(fleet: Fleet, event: PoolChanged) -> None:
     resized = pool.facts is not None and pool.facts.resources != event.pool.resources
     if pool.facts is not None and pool.facts.runner != event.pool.runner:
         pool.retry_at, pool.retry_reason = NEVER, ""
+    if pool.facts != event.pool:
+        pool.wish_fell_at = pool.look_at = NEVER
     pool.facts = event.pool
     if resized:
         engaged = pool.engaged()
@@ -103,6 +105,8 @@ def _ask_ended(fleet: Fleet, event: AskEnded) -> None:
         return
     pool.last_answer_at = fleet.now
     pool.hot = event.outcome is AskOutcome.JOB
+    if pool.hot:
+        pool.experience.note_job(fleet.now)
     pool.retry_at, pool.retry_reason = NEVER, ""
     if event.outcome in {AskOutcome.REFUSED, AskOutcome.TROUBLE}:
         pool.retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
@@ -152,6 +156,9 @@ def _machine_moved(fleet: Fleet, event: MachineMoved) -> None:
         has_job=event.has_job,
         room_held=event.room_held,
         job_id=event.job_id,
+        since=event.since,
+        image=event.image,
+        baked=event.baked,
     )
     old = fleet.put(machine)
     pool = fleet.pool(machine.pool)
@@ -247,6 +254,7 @@ def _not_done(fleet: Fleet, event: NotDone) -> None:
         case Refill(pool=name, host=host):
             pool = fleet.pool(name)
             pool.refill_at = event.at + NOT_DONE_PAUSE_S
+            pool.refill_why = event.reason or "the last one could not be made"
             for key, claim in pool.claims.items():
                 if claim.purpose is Purpose.REFILL and claim.machine_id is None and claim.host == host:
                     fleet.release(pool, key)

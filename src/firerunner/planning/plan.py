@@ -6,17 +6,17 @@ GitLab), then asks, oldest first, then warm machines with what room is left.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from firerunner.machines.spec import Resources
 from firerunner.planning import placement
-from firerunner.planning.actions import Action, Ask, Assign, Launch, Refill, Retire
+from firerunner.planning.actions import Action, Ask, Assign, Launch, Retire
 from firerunner.planning.entries import AskInFlight, Chore, Claim, Machine, Pool, Purpose, Todo
-from firerunner.planning.events import AskEnded, AskOutcome, Event, Tick
+from firerunner.planning.events import AskEnded, AskOutcome, Event, PoolChanged, Tick
 from firerunner.planning.facts import PoolFacts
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.observing import ASK, job_key, observe
+from firerunner.planning.spares import give_way, look, place_for, refills, retire_old, trim, wish
 
 REMIND_S = 10.0
 """A machine that has not moved for so long after Launch or Retire is mentioned again."""
@@ -27,18 +27,25 @@ HOST_LOOK_S = 1.0
 def plan(fleet: Fleet, event: Event) -> list[Action]:
     """Take the event in and say what is to be done. Nothing before the first `Tick`."""
     observe(fleet, event)
+    if isinstance(event, Tick):
+        for pool in fleet.pools.values():
+            wish(fleet, pool)
+            look(fleet, pool)
+    elif isinstance(event, PoolChanged):
+        wish(fleet, fleet.pool(event.pool.name))
     if not fleet.started:
         return []
     actions = _chores(fleet)
     actions += _homes(fleet)
     avoid = kept_free(fleet)
     actions += _asks(fleet, avoid)
-    actions += _refills(fleet, avoid)
+    actions += refills(fleet, avoid)
     if isinstance(event, Tick):
         for pool in fleet.pools.values():
-            _trim(fleet, pool)
+            retire_old(fleet, pool)
+            trim(fleet, pool)
     elif isinstance(event, AskEnded) and event.outcome is AskOutcome.NOTHING:
-        _trim(fleet, fleet.pool(event.pool))
+        trim(fleet, fleet.pool(event.pool))
     return actions + _chores(fleet)
 
 
@@ -88,11 +95,7 @@ def _chores(fleet: Fleet) -> list[Action]:
 
 def _fits_elsewhere(fleet: Fleet, machine: Machine) -> bool:
     facts = fleet.pool(machine.pool).facts
-    return facts is not None and _place(fleet, facts) is not None
-
-
-def _place(fleet: Fleet, facts: PoolFacts, avoid: Collection[str] = ()) -> str | None:
-    return placement.pick(facts.hosts, fleet.hosts, facts.resources, fleet.now, avoid, packed=facts.packed)
+    return facts is not None and place_for(fleet, facts) is not None
 
 
 def _homes(fleet: Fleet) -> list[Action]:
@@ -110,15 +113,16 @@ def _home(fleet: Fleet, pool: Pool) -> Assign | None:
     if facts is None:
         return None
     job_id = next(iter(pool.homeless))
-    machine_id = pool.free_waiting()
+    machine_id = fleet.fresh_waiting(pool)
     room: Resources | None = None
     if machine_id is not None:
         host = fleet.machines[machine_id].host
     elif not facts.image_ready or pool.count >= facts.limit:
         return None
     else:
-        place = _place(fleet, facts)
+        place = place_for(fleet, facts)
         if place is None:
+            give_way(fleet, pool)
             return None
         host, room = place, facts.resources
     del pool.homeless[job_id]
@@ -144,7 +148,7 @@ def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
     facts = pool.facts
     if facts is None:
         return None
-    waiting = pool.free_waiting()
+    waiting = fleet.fresh_waiting(pool)
     if waiting is not None:
         return Ask(pool.name, waiting, fleet.machines[waiting].host)
     kept = _kept_id(fleet, pool, facts)
@@ -152,8 +156,9 @@ def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
         return Ask(pool.name, kept, fleet.machines[kept].host)
     if pool.count >= facts.limit:
         return None
-    host = _place(fleet, facts, avoid)
+    host = place_for(fleet, facts, avoid)
     if host is None:
+        give_way(fleet, pool, avoid)
         return None
     fleet.claim(pool, ASK, Claim(Purpose.ASK, host, facts.resources, fleet.now, machine_id=kept))
     return Ask(pool.name, kept, host)
@@ -179,43 +184,3 @@ def _kept_id(fleet: Fleet, pool: Pool, facts: PoolFacts) -> str | None:
         if usable and machine_id not in engaged:
             return machine_id
     return None
-
-
-def _refills(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
-    actions: list[Action] = []
-    for pool in fleet.pools.values():
-        facts = pool.facts
-        if facts is None or facts.paused_reason is not None or not facts.image_ready or pool.homeless:
-            continue
-        if fleet.now < max(pool.refill_at, pool.failed_until):
-            continue
-        while pool.spare_machines < facts.warm and pool.count < facts.limit:
-            host = _place(fleet, facts, avoid)
-            if host is None:
-                break
-            pool.refills += 1
-            claim = Claim(Purpose.REFILL, host, facts.resources, fleet.now)
-            fleet.claim(pool, f"refill-{pool.refills}", claim)
-            actions.append(Refill(pool.name, host))
-    return actions
-
-
-def _trim(fleet: Fleet, pool: Pool) -> None:
-    """Retire what the pool has no use for: too many warm machines, reserved ids that were left over.
-
-    One id without room is kept for the next ask.
-    """
-    facts = pool.facts
-    if facts is None or facts.paused_reason is not None or pool.hot or pool.woken or pool.homeless:
-        return
-    while len(pool.waiting) > facts.warm and (machine_id := pool.free_waiting()) is not None:
-        fleet.retire(machine_id, f"more than {facts.warm} warm machines in pool {pool.name}")
-    if pool.has_unknown_under_way() or (pool.ask is not None and pool.ask.machine_id is None):
-        return  # a reserved id may belong to that
-    engaged = pool.engaged()
-    kept = None
-    for machine_id in [machine_id for machine_id in pool.reserved if machine_id not in engaged]:
-        if fleet.machines[machine_id].room_held or kept is not None or pool.ask is not None:
-            fleet.retire(machine_id, f"a reservation of pool {pool.name} that nobody asks for")
-        else:
-            kept = machine_id

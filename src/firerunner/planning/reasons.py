@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from firerunner.planning import placement
 from firerunner.planning.entries import Pool
 from firerunner.planning.fleet import Fleet
 from firerunner.planning.plan import kept_free, wants_to_ask
+from firerunner.planning.spares import may_refill
+
+
+@dataclass(frozen=True, slots=True)
+class WarmState:
+    """How a pool stands with its warm machines."""
+
+    wished: int
+    waiting: int
+    coming: int
+    """Being made, or booting."""
+    fewer_because: str | None
+    """Why there are not as many as wished, and none is coming; None if that is not so."""
+
+
+def warm_states(fleet: Fleet) -> dict[str, WarmState]:
+    """Of each configured pool, as of the last event."""
+    taken = kept_free(fleet)
+    return {
+        pool.name: WarmState(
+            wished=pool.wished,
+            waiting=len(pool.waiting),
+            coming=pool.spare_machines - len(pool.waiting),
+            fewer_because=_why_fewer(fleet, pool, taken) if pool.spare_machines < pool.wished else None,
+        )
+        for pool in fleet.pools.values()
+        if pool.facts is not None
+    }
+
+
+def _why_fewer(fleet: Fleet, pool: Pool, taken: dict[str, int]) -> str:
+    if not may_refill(fleet, pool):
+        if fleet.now < pool.refill_at:
+            return f"{pool.refill_why}; next try in {pool.refill_at - fleet.now:.0f} s"
+        if pool.homeless:
+            return f"job {next(iter(pool.homeless))} needs another machine first"
+        return _blocked(fleet, pool)
+    why = _no_room(fleet, pool, taken)
+    return "about to be made" if why == "about to ask" else why
 
 
 def reasons(fleet: Fleet) -> dict[str, str]:

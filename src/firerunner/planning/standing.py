@@ -63,7 +63,7 @@ def standing(fleet: Fleet) -> Standing:
         machines=dict(machines),
         pools={
             name: PoolStanding(
-                _state(fleet, pool, name in why), pool.facts.limit, pool.facts.warm, len(pool.homeless)
+                _state(fleet, pool, name in why), pool.facts.limit, pool.wished, len(pool.homeless)
             )
             for name, pool in fleet.pools.items()
             if pool.facts is not None

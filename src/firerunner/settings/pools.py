@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from firerunner.machines.spec import Destination, Egress, Resources
 from firerunner.settings.egress import GITLAB, EgressItem
@@ -16,6 +16,7 @@ from firerunner.settings.runner_config import EXECUTORS, parse_fragment
 from firerunner.settings.secrets import ReadableFile, WithSecrets
 from firerunner.settings.sized import SizedSettings
 from firerunner.settings.values import Duration
+from firerunner.settings.warm import WarmSettings, as_section
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _DAEMON_OURS = frozenset({"hosts", "data-root", "exec-root", "pidfile", "host", "tls", "tlsverify"})
@@ -52,8 +53,8 @@ class PoolSettings(WithSecrets):
     limit: int = Field(default=10, ge=1, le=10_000)
     """At most so many machines of this pool at once."""
 
-    warm: int = Field(default=0, ge=0, le=1000)
-    """So many machines are kept booted and waiting without a job."""
+    warm: Annotated[WarmSettings, BeforeValidator(as_section)] = WarmSettings()
+    """Machines that are kept booted and waiting without a job: a number, or how it is found."""
 
     hosts: tuple[str, ...] = ()
     """Hosts that may run this pool's machines. Empty: all."""

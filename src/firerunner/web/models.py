@@ -99,7 +99,10 @@ class Pool(_Told):
     executor: str
     resources: Size
     limit: int
-    warm: int
+    warm_wished: Annotated[int, Field(description="Machines that are to wait without a job now.")]
+    warm: Annotated[int, Field(description="Machines that do.")]
+    warm_coming: Annotated[int, Field(description="Machines that are being made for that, or boot.")]
+    warm_fewer: Annotated[str | None, Field(description="Why there are fewer, and none comes; else null.")]
     machines: int
     jobs: Annotated[int, Field(description="Its machines that have a job.")]
     silent: Annotated[str | None, Field(description="Why it does not ask GitLab now; null while it does.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from pydantic import SecretStr
 
 from firerunner.fakes.machines import FakeDriver, Guest, start
 from firerunner.intake import Hook
@@ -46,6 +47,30 @@ async def test_warm_machines_wait_before_there_is_a_job_and_are_made_again(world
 async def _exactly(world: World, count: int) -> list[MachineRecord]:
     machines = await waiting(world)
     return machines if len(machines) == count else []
+
+
+async def test_what_has_waited_its_time_is_replaced(world: World) -> None:
+    await restarted(world, warm={"count": 1, "max_age": 60.0})
+    (first,) = await world.until(lambda: _exactly(world, 1))
+
+    world.ahead_s += 61.0
+
+    async def another() -> list[MachineRecord]:
+        return [each for each in await waiting(world) if each.machine_id != first.machine_id]
+
+    await world.until(another)
+
+
+async def test_a_machine_of_older_runner_options_gets_no_job(world: World) -> None:
+    await restarted(world, warm=1)
+    (first,) = await world.until(lambda: _exactly(world, 1))
+
+    changed = {"runner_config": SecretStr("environment = ['A=1']")}
+    world.controller.set_pools({"small": world.context.pools["small"].model_copy(update=changed)})
+    _, job = await world.pipeline()
+    await world.ended(job)
+
+    assert first.machine_id not in {record.machine_id for record in await world.jobs()}
 
 
 async def test_no_more_machines_than_the_limit(world: World) -> None:

@@ -271,6 +271,16 @@ class World:
                 "failed_until",
                 "refill_at",
                 "refills",
+                "refill_why",
+                "wished",
+                "wish_fell_at",
+                "experience",
+                "begun",
+                "making_room",
+                "stale",
+                "expired",
+                "look_at",
+                "search_at",
             ):
                 setattr(fresh, memory, getattr(pool, memory))
             fresh.homeless = dict(pool.homeless)

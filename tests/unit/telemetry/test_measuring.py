@@ -52,7 +52,7 @@ class Given:
 
     def __init__(self, warm: int = 1) -> None:
         self.metrics = Metrics()
-        self.measuring = Measuring(self.metrics, lambda pool: warm, lambda: 115.0)
+        self.measuring = Measuring(self.metrics, lambda pool: bool(warm), lambda: 115.0)
 
     def sum(self, what: its.Declared, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"{what.name}_sum", labels)
