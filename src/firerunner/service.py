@@ -29,6 +29,7 @@ from firerunner.listening import listen
 from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
+from firerunner.restoring import keep_states
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import Counters, set_log_level
@@ -127,6 +128,9 @@ class _Service:
             pid=os.getpid(),
         )
         await self._prepare(self._drivers)
+        states = asyncio.create_task(keep_states(self._settings_now, self._drivers, self._images))
+        states.add_done_callback(self._ended)
+        self._stack.callback(states.cancel)
         while not self._stop.is_set():
             try:
                 await self._lead()
@@ -234,6 +238,9 @@ class _Service:
         """None of these ends by itself while the service runs."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("a part of the service has ended", error=str(error), exc_info=error)
+
+    def _settings_now(self) -> Settings:
+        return self._reloader.settings
 
     def _templates(self) -> list[PoolSettings]:
         return self._reloader.settings.templates()

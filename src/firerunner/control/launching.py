@@ -33,7 +33,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
         try:
             image = ctx.resolve_image(machine.image_digest)
             await ctx.assure()
-            await ctx.drivers[machine.host].create(
+            started = await ctx.drivers[machine.host].create(
                 MachineSpec(
                     machine_id=machine_id,
                     resources=machine.resources,
@@ -41,6 +41,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
                     gate=ctx.gate_address,
                     credential=credential,
                     egress=ctx.egress(pool),
+                    restore=pool.start == "restored" and not image.manifest.cloud_init,
                     max_lifetime_s=pool.boot_timeout + pool.max_job_time + LIFETIME_SLACK_S,
                 )
             )
@@ -58,7 +59,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
             if isinstance(error, MachineError):
                 await pause_host(ctx, machine.host, str(error))
             return
-        await ctx.ledger.done(seq, "created")
+        await ctx.ledger.done(seq, f"created {started}")
         ctx.counters.launches.labels(machine.pool, "created").inc()
         try:
             machine = await ctx.ledger.move_machine(

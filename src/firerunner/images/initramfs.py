@@ -10,6 +10,7 @@ from typing import Final
 
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.cpio import Entry, archive
+from firerunner.images.reseed import reseed_program
 
 MODULES: Final = (
     "virtio_mmio",
@@ -24,7 +25,9 @@ MODULES: Final = (
 APPLETS: Final = (
     "cat",
     "chmod",
+    "chroot",
     "cp",
+    "date",
     "grep",
     "insmod",
     "ip",
@@ -48,6 +51,7 @@ def initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
         Entry.file("boot-source.sh", GuestScript.BOOT_SOURCE.read()),
         Entry.file("dhcp.sh", GuestScript.DHCP.read(), 0o755),
         Entry.file("pid1.sh", GuestScript.PID1.read(), 0o755),
+        Entry.file("reseed", reseed_program(), 0o755),
     )
     return archive(
         (

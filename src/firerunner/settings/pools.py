@@ -55,6 +55,10 @@ class PoolSettings(WithSecrets):
     warm: int = Field(default=0, ge=0, le=1000)
     """So many machines are kept booted and waiting without a job."""
 
+    start: Literal["restored", "cold"] = "restored"
+    """How machines start: from a saved state of the image, where the host's driver can and has a good one;
+    or by a boot, always."""
+
     hosts: tuple[str, ...] = ()
     """Hosts that may run this pool's machines. Empty: all."""
 

@@ -13,6 +13,8 @@
 #   fr.writable=1                 the root file system is this machine's own and is written to, without overlay
 #   fr.metadata=A                 a metadata service that has the boot parameters; the guest's address comes by
 #                                 DHCP, in the second stage, and the others are not given
+#   fr.template=1                 stop before anything of the machine's own is needed, so that the state of the
+#                                 machine can be saved; a line on the console, after a restore, lets it go on
 #   fr.selftest=1                 say that this kernel runs, and reboot: no device is touched
 # shellcheck shell=dash
 
@@ -44,13 +46,17 @@ await_device() {
     done
 }
 
-mount_root() {
+mount_base() {
     await_device "$fr_root"
     if [ -n "$fr_writable" ]; then
         mount -t ext4 -o noatime "/dev/$fr_root" /new || die "/dev/$fr_root is not an ext4 root"
-        return
+    else
+        mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
     fi
-    mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
+}
+
+mount_overlay() {
+    [ -z "$fr_writable" ] || return 0
     if [ -n "$fr_overlay" ]; then
         await_device "$fr_overlay"
         mount -t ext4 -o noatime "/dev/$fr_overlay" /disk || die "/dev/$fr_overlay is not an ext4 disk"
@@ -60,6 +66,34 @@ mount_root() {
     mkdir -p /disk/upper /disk/work
     mount -t overlay -o lowerdir=/base,upperdir=/disk/upper,workdir=/disk/work overlay /new ||
         die "the overlay does not mount"
+}
+
+# What every job starts is read once, so that it is in the memory of all machines of this state.
+warm_pages() {
+    for program in /bin/bash /usr/bin/curl /usr/bin/git /usr/lib/git-core/git-remote-http \
+        /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
+        [ -x "/base$program" ] || continue
+        cat "/base$program" > /dev/null
+        chroot /base "$program" --version > /dev/null 2>&1 < /dev/null
+    done
+}
+
+# Waits, without end, to be restored; then renews what all machines of one saved state would share. Only
+# what is loaded here for the first time is read from the firmware configuration of this machine.
+become_template() {
+    [ ! -e /base/etc/firerunner/cloud-init ] || die "an image with cloud-init is not saved"
+    warm_pages
+    say template
+    read -r _
+    say restored
+    (umask 077 && boot_parameters > /parameters) || die "no boot parameters"
+    while IFS='=' read -r key value; do
+        case $key in
+            clock) date -u -s "@$value" > /dev/null ;;
+            seed) echo "$value" > /dev/urandom ;;
+        esac
+    done < /parameters
+    /reseed || die "the random numbers of a saved state cannot be renewed"
 }
 
 start_network() {
@@ -105,7 +139,12 @@ furnish_root() {
     mkdir -m 1777 /new/run/lock
     cp /bin/busybox /pid1.sh /dhcp.sh /new/run/firerunner/
     [ -z "$fr_metadata" ] || open_metadata
-    (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
+    if [ -e /parameters ]; then
+        cp -p /parameters /new/run/firerunner/boot
+        rm /parameters
+    else
+        (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
+    fi
     if [ -n "$fr_metadata" ]; then
         metadata firerunner-ca > /new/run/firerunner/gate-ca.pem || rm /new/run/firerunner/gate-ca.pem
         close_metadata
@@ -131,7 +170,7 @@ mount -t devtmpfs -o nosuid,mode=755 dev /dev
 say init
 
 fr_address='' fr_gateway='' fr_resolver='' fr_root='' fr_overlay='' fr_writable='' fr_metadata=''
-fr_selftest='' guest_link=''
+fr_selftest='' fr_template='' guest_link=''
 read -r cmdline < /proc/cmdline
 for argument in $cmdline; do
     case $argument in
@@ -142,6 +181,7 @@ for argument in $cmdline; do
         fr.overlay=*) fr_overlay=${argument#*=} ;;
         fr.writable=*) fr_writable=${argument#*=} ;;
         fr.metadata=*) fr_metadata=${argument#*=} ;;
+        fr.template=*) fr_template=${argument#*=} ;;
         fr.selftest=*) fr_selftest=${argument#*=} ;;
     esac
 done
@@ -158,7 +198,9 @@ load virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_net 
 say modules
 start_network
 say network
-mount_root
+mount_base
+[ -z "$fr_template" ] || become_template
+mount_overlay
 bind_docker
 [ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf
 say root

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Keeper:
 
         from firerunner.machines.qemu.watch import watch  # noqa: PLC0415
 
-        end = asyncio.run(watch(self._order, vmm, self._running))
+        end = asyncio.run(watch(self._order, vmm, self._running, self._booted))
         detail = why_ended(
             end.status,
             told=end.told,
@@ -110,8 +111,13 @@ class Keeper:
             self._answer(failed=detail, stderr=end.stderr)
 
     def _running(self) -> None:
-        self._write(Phase.RUNNING)
+        self._write(Phase.RUNNING, since=time.time())
         self._answer()
+
+    def _booted(self) -> None:
+        """The gate has answered the guest."""
+        with contextlib.suppress(OSError):
+            self._write(self._state["phase"], booted=True)
 
     def _out_of_memory(self) -> bool:
         """True if the kernel has killed a process of the machine's cgroup (both cgroup versions)."""
@@ -126,7 +132,7 @@ class Keeper:
                     return True
         return False
 
-    def _write(self, phase: str, **facts: str) -> None:
+    def _write(self, phase: str, **facts: str | float | bool) -> None:
         self._state |= {"phase": phase, **facts}
         statefile.write(self._directory, self._state)
 
