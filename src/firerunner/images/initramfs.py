@@ -10,7 +10,7 @@ from typing import Final
 
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.cpio import Entry, archive
-from firerunner.images.reseed import reseed_program
+from firerunner.images.renewal import renewal_program
 
 MODULES: Final = (
     "virtio_mmio",
@@ -27,7 +27,6 @@ APPLETS: Final = (
     "chmod",
     "chroot",
     "cp",
-    "date",
     "grep",
     "insmod",
     "ip",
@@ -38,6 +37,7 @@ APPLETS: Final = (
     "rm",
     "sed",
     "sleep",
+    "stty",
     "switch_root",
     "wget",
 )
@@ -51,7 +51,7 @@ def initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
         Entry.file("boot-source.sh", GuestScript.BOOT_SOURCE.read()),
         Entry.file("dhcp.sh", GuestScript.DHCP.read(), 0o755),
         Entry.file("pid1.sh", GuestScript.PID1.read(), 0o755),
-        Entry.file("reseed", reseed_program(), 0o755),
+        Entry.file("renew", renewal_program(), 0o755),
     )
     return archive(
         (

@@ -78,22 +78,20 @@ warm_pages() {
     done
 }
 
-# Waits, without end, to be restored; then renews what all machines of one saved state would share. Only
-# what is loaded here for the first time is read from the firmware configuration of this machine.
+# Waits, without end, to be restored. What the line says takes no way that was open before the save; then
+# what all machines of one saved state would share is renewed. The console must not repeat the credential.
 become_template() {
     [ ! -e /base/etc/firerunner/cloud-init ] || die "an image with cloud-init is not saved"
     warm_pages
+    stty -echo
     say template
-    read -r _
+    read -r machine_id gate_url credential clock seed
     say restored
-    (umask 077 && boot_parameters > /parameters) || die "no boot parameters"
-    while IFS='=' read -r key value; do
-        case $key in
-            clock) date -u -s "@$value" > /dev/null ;;
-            seed) echo "$value" > /dev/urandom ;;
-        esac
-    done < /parameters
-    /reseed || die "the random numbers of a saved state cannot be renewed"
+    echo "$seed" > /dev/urandom
+    /renew "$clock" || die "clock and random numbers of a saved state cannot be renewed"
+    umask 077
+    printf '%s\n' "machine_id=$machine_id" "gate_url=$gate_url" "credential=$credential" > /run/firerunner/boot
+    umask 022
 }
 
 start_network() {
@@ -133,25 +131,12 @@ seed_cloud_init() {
 }
 
 # What a job expects of a Linux system, and what pid1.sh needs: under /run/firerunner.
-furnish_root() {
-    mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /new/run
-    mkdir -m 700 /new/run/firerunner
-    mkdir -m 1777 /new/run/lock
-    cp /bin/busybox /pid1.sh /dhcp.sh /new/run/firerunner/
-    [ -z "$fr_metadata" ] || open_metadata
-    if [ -e /parameters ]; then
-        cp -p /parameters /new/run/firerunner/boot
-        rm /parameters
-    else
-        (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
-    fi
-    if [ -n "$fr_metadata" ]; then
-        metadata firerunner-ca > /new/run/firerunner/gate-ca.pem || rm /new/run/firerunner/gate-ca.pem
-        close_metadata
-        echo "$guest_link" > /new/run/firerunner/link
-    fi
-
-    mkdir -p /dev/pts /dev/shm
+furnish() {
+    mkdir -p /run /dev/pts /dev/shm
+    mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /run
+    mkdir -m 700 /run/firerunner
+    mkdir -m 1777 /run/lock
+    cp /bin/busybox /pid1.sh /dhcp.sh /run/firerunner/
     mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
     mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
     ln -s /proc/self/fd /dev/fd
@@ -159,9 +144,15 @@ furnish_root() {
     ln -s /proc/self/fd/1 /dev/stdout
     ln -s /proc/self/fd/2 /dev/stderr
     mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
-    mount --move /dev /new/dev
-    mount --move /sys /new/sys
-    mount --move /proc /new/proc
+}
+
+fetch_parameters() {
+    [ -z "$fr_metadata" ] || open_metadata
+    (umask 077 && boot_parameters > /run/firerunner/boot) || die "no boot parameters"
+    [ -n "$fr_metadata" ] || return 0
+    metadata firerunner-ca > /run/firerunner/gate-ca.pem || rm /run/firerunner/gate-ca.pem
+    close_metadata
+    echo "$guest_link" > /run/firerunner/link
 }
 
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -199,12 +190,17 @@ say modules
 start_network
 say network
 mount_base
-[ -z "$fr_template" ] || become_template
+furnish
+say furnished
+if [ -n "$fr_template" ]; then become_template; else fetch_parameters; fi
+say named
 mount_overlay
 bind_docker
 [ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf
 say root
-furnish_root
+for filesystem in run dev sys proc; do
+    mount --move "/$filesystem" "/new/$filesystem"
+done
 if [ -e /new/etc/firerunner/cloud-init ]; then
     seed_cloud_init
     exec switch_root /new /sbin/init

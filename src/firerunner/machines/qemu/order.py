@@ -84,6 +84,8 @@ class Order(NamedTuple):
     disk: str
     boot: str
     """Content of the fw_cfg file: machine id, gate address, credential."""
+    woken_by: str
+    """What is written to the console of a restored guest: that it can go on, and as whom."""
     host_address: str
     guest_address: str
     listeners: list[Listener]

@@ -20,6 +20,9 @@ PLAIN_TEXT = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 """What may stand as a value in the boot parameters: no spaces, no quotes."""
 
 
+NOTHING = "nobody\n"
+"""What stands in the place of boot parameters where they come by the console."""
+
 SEED_BYTES = 64
 """Twice what the kernel's generator can hold (drivers/char/random.c)."""
 
@@ -62,7 +65,8 @@ def make_order(
         initramfs=str(spec.image.initramfs),
         root=str(spec.image.root),
         disk=str(disk),
-        boot=boot_parameters(spec) + (renewal() if saved is not None else ""),
+        boot=boot_parameters(spec) if saved is None else NOTHING,
+        woken_by=woken_by(spec) if saved is not None else "",
         host_address=egress.HOST_ADDRESS,
         guest_address=egress.GUEST_ADDRESS,
         listeners=list(listeners),
@@ -90,9 +94,11 @@ def start_of(saved: Saved | None) -> Start:
     return Start.RESTORED if saved.restore else Start.TEMPLATE
 
 
-def renewal() -> str:
-    """What a restored guest would else have in common with its template: the time, and random numbers."""
-    return f"clock={int(time.time())}\nseed={secrets.token_hex(SEED_BYTES)}\n"
+def woken_by(spec: MachineSpec) -> str:
+    """The line that a restored guest waits for: the three values, and what it would else have in common with
+    its template, the time and random numbers."""
+    values = (line.partition("=")[2] for line in boot_parameters(spec).splitlines())
+    return f"{' '.join(values)} {int(time.time())} {secrets.token_hex(SEED_BYTES)}\n"
 
 
 def memory_limit_mib(spec: MachineSpec, accelerator: Accelerator) -> int:

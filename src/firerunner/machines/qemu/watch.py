@@ -64,6 +64,7 @@ class _Watch:
         self._resolver = Resolver(vmm.resolver, order.names, outward)
         self._console = ConsoleLog(Path(order.directory))
         self._saved = order.saved
+        self._line = order.woken_by.encode()
         self._marks = Spotter(*MARKS)
         self._stderr = b""
         self._told = ""
@@ -152,7 +153,7 @@ class _Watch:
             self._awaited = "a restored machine did not run"
             await control.restore(self._saved.devices)
             self._awaited = "a restored guest did not answer"
-            self._write_console(b"\n")
+            self._write_console(self._line)
             await control.unless_lost(self._marks.seen(RESTORED).wait(), self._awaited)
         elif self._saved is not None:
             self._awaited = "the guest did not come to where it is to be saved"
