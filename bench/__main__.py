@@ -13,7 +13,7 @@ from bench.rows import Row
 from firerunner.cli.output import errors, print_table
 from firerunner.telemetry import configure_logs
 
-BENCHES = ("pickup", "burst", "plan")
+BENCHES = ("pickup", "answer", "density", "burst", "plan")
 OUT = Path(__file__).parent / "out"
 
 
