@@ -217,6 +217,7 @@ class Templates:
 
     def __init__(self, directory: Path) -> None:
         self.made = 0
+        self.cleared = 0
         self.why = ""
         self.directory = directory
 
@@ -227,8 +228,11 @@ class Templates:
         os.pwrite(saved.memory, b"memory", 0)
         os.pwrite(saved.devices, b"devices", 0)
 
+    def clear(self) -> None:
+        self.cleared += 1
+
     def states(self) -> SavedStates:
-        return SavedStates(self.directory, self, lambda spec: facts(image=spec.image.digest))
+        return SavedStates(self.directory, self, self.clear, lambda spec: facts(image=spec.image.digest))
 
 
 def is_restored(states: SavedStates, wanted: MachineSpec) -> bool:
@@ -254,6 +258,7 @@ def test_a_state_outlives_the_service(tmp_path: Path) -> None:
     later.prepare(spec()).result()
 
     assert (is_restored(later, spec()), templates.made) == (True, 1)
+    assert templates.cleared == 2  # a template of a killed service is removed also where none is made
 
 
 def test_a_damaged_state_is_said_and_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -45,7 +45,8 @@ def make_order(
         raise MachineError(
             f"{machine_id} would have {resources}", remedy="Give the pool at least 1 of each resource."
         )
-    listeners = egress.listeners(spec.gate, spec.egress)
+    start = start_of(saved)
+    listeners = () if start is Start.TEMPLATE else egress.listeners(spec.gate, spec.egress)
     uplink = uplink_of(spec.egress, listeners, nft)
     if uplink is not None and uplink.resolves:  # by TCP, for what does not fit into a datagram
         listeners += (Listener(egress.HOST_ADDRESS, names.PORT, name_servers()[0], names.PORT),)
@@ -59,7 +60,7 @@ def make_order(
             tsc_khz,
             vcpu=resources.vcpu,
             memory_mib=resources.memory_mib,
-            start=start_of(saved),
+            start=start,
         ),
         kernel=str(spec.image.kernel),
         initramfs=str(spec.image.initramfs),
@@ -81,7 +82,7 @@ def make_order(
             "resources": [resources.vcpu, resources.memory_mib, resources.disk_mib],
             "image": spec.image.digest,
             "accelerator": accelerator.kind,
-            "start": start_of(saved).name.lower(),
+            "start": start.name.lower(),
             "state": saved.key if saved is not None else None,
         },
     )

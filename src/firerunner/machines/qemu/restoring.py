@@ -46,7 +46,7 @@ class RestoringMachines:
         self._host = host
         self._qemu = qemu
         self._saving = False
-        self.states = SavedStates(state_dir / "states", self._save, self._facts)
+        self.states = SavedStates(state_dir / "states", self._save, self._clear, self._facts)
 
     def create(self, spec: MachineSpec) -> Started:
         """Restore the machine if that is wanted and possible, else boot it. Raises as `LocalMachines`."""
@@ -84,13 +84,15 @@ class RestoringMachines:
 
     def _save(self, spec: MachineSpec, saved: Saved) -> None:
         template = _template(spec.image, spec.resources)
-        self._templates.destroy(TEMPLATE_ID)  # what a killed service has left
         self._saving = True
         try:
             self._templates.create(template, saved)
         finally:
             self._saving = False
-            self._templates.destroy(TEMPLATE_ID)
+            self._clear()
+
+    def _clear(self) -> None:
+        self._templates.destroy(TEMPLATE_ID)
 
     def _facts(self, spec: MachineSpec) -> Mapping[str, str]:
         qemu = program(self._qemu)

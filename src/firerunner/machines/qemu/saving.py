@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 Facts = Mapping[str, str]
 
+Clear = Callable[[], None]
+"""Removes what a killed service has left of a template. Raises MachineError."""
+
 Make = Callable[[MachineSpec, Saved], None]
 """Boots a template into the two files, and returns when it is saved and has ended. Raises MachineError."""
 
@@ -35,10 +38,13 @@ MAX_FAILURES = 3
 class SavedStates:
     """The states that this process has read or made. May be called from several threads."""
 
-    def __init__(self, directory: Path, make: Make, facts: Callable[[MachineSpec], Facts]) -> None:
+    def __init__(
+        self, directory: Path, make: Make, clear: Clear, facts: Callable[[MachineSpec], Facts]
+    ) -> None:
         """`facts`: what a state for such a machine is made with here."""
         self._files = StateFiles(directory)
         self._make = make
+        self._clear = clear
         self._facts = facts
         self._lock = threading.Lock()
         self._held: dict[str, State] = {}
@@ -122,9 +128,10 @@ class SavedStates:
         key = key_of(facts)
         try:
             with self._alone() as alone:
-                state = self._read(facts) if alone else None
-                if state is None and alone:
-                    state = self._made(spec, facts)
+                state = None
+                if alone:
+                    self._clear()
+                    state = self._read(facts) or self._made(spec, facts)
         except (MachineError, OSError) as error:
             with self._lock:
                 self._failures[key] = self._failures.get(key, 0) + 1

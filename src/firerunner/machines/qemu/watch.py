@@ -102,7 +102,8 @@ class _Watch:
 
     def _kill(self, reason: str) -> None:
         self._told = self._told or reason
-        signal.pidfd_send_signal(self._vmm.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            signal.pidfd_send_signal(self._vmm.pidfd, signal.SIGKILL)
 
     def _kill_unless_shown(self, deadline_s: float) -> None:
         if not self._shown:
