@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from firerunner.machines.qemu.wake import SHARED_MEMORY
 
+T = TypeVar("T")
 POLL_S = 0.005
 
 
@@ -26,12 +26,15 @@ class ControlLost(Exception):
 class Control:
     """One connection. `event` is called with each event that arrives."""
 
-    def __init__(self, sock: socket.socket, event: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, event: Callable[[dict[str, Any]], None], unread: bytes = b""
+    ) -> None:
+        """`unread`: what came from it before."""
+        self._unread = unread
         self._sock = sock
         self._event = event
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._lost = asyncio.Event()
-        self._resumed = asyncio.Event()
 
     async def listen(self) -> None:
         """Read until QEMU ends. Never raises for what it says."""
@@ -39,7 +42,8 @@ class Control:
             reader, writer = await asyncio.open_connection(sock=self._sock.dup())
             try:
                 async for line in reader:
-                    self._heard(json.loads(line))
+                    whole, self._unread = self._unread + line, b""
+                    self._heard(json.loads(whole))
             finally:
                 writer.close()
         finally:
@@ -49,8 +53,6 @@ class Control:
         if "return" in message or "error" in message:
             self._answers.put_nowait(message)
         elif "event" in message:
-            if message["event"] == "RESUME":
-                self._resumed.set()
             self._event(message)
 
     async def execute(self, command: str, fd: int | None = None, **arguments: Any) -> Any:
@@ -80,30 +82,13 @@ class Control:
 
     async def save(self, devices: int) -> None:
         """Write the state of all but the memory to `devices`. The guest stands still afterwards."""
-        await self._share_memory()
+        await self.execute("migrate-set-capabilities", capabilities=[SHARED_MEMORY])
         await self.execute("getfd", devices, fdname="devices")
         await self.execute("migrate", uri="fd:devices")
         while (status := (await self.execute("query-migrate")).get("status")) != "completed":
             if status in {"failed", "cancelled"}:
                 raise ControlLost("QEMU could not write the state")
             await asyncio.sleep(POLL_S)
-
-    async def restore(self, devices: int) -> None:
-        """Go on from the state in `devices`; returns when the guest runs."""
-        await self._share_memory()
-        # Opened anew: the place where it is read is not to be that of other machines' keepers.
-        own = os.open(f"/proc/self/fd/{devices}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            await self.execute("getfd", own, fdname="devices")
-        finally:
-            os.close(own)
-        await self.execute("migrate-incoming", uri="fd:devices")
-        await self.unless_lost(self._resumed.wait(), "restoring")
-
-    async def _share_memory(self) -> None:
-        """The memory is a file that both sides have; it is not part of the stream."""
-        shared = {"capability": "x-ignore-shared", "state": True}
-        await self.execute("migrate-set-capabilities", capabilities=[shared])
 
     async def quit(self) -> None:
         """End QEMU."""

@@ -24,8 +24,11 @@ from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.launch import LaunchFailed, Vmm, launch
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.qemu.statefile import Phase
+from firerunner.machines.qemu.wake import WakeFailed, wake
 
 LOG_FILE = "keeper.log"
+
+MAX_STDERR_BYTES = 8192
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """No file that a keeper writes gets longer, whatever the guest provokes."""
@@ -89,15 +92,24 @@ class Keeper:
             self._answer(failed=str(error), host=True)
             return
         self._state["vmm"] = statefile.own_process(vmm.pid)
-        self._keep(vmm)
+        saved, unread = self._order.saved, b""
+        if saved is not None and saved.restore:
+            try:
+                unread = wake(vmm, saved.devices, self._order.woken_by.encode())
+            except WakeFailed as error:
+                said = os.read(vmm.stderr, MAX_STDERR_BYTES).decode("utf-8", "replace")
+                self._write(Phase.FAILED, detail=str(error), stderr=said)
+                self._answer(failed=str(error), stderr=said)
+                return
+        self._keep(vmm, unread)
 
-    def _keep(self, vmm: Vmm) -> None:
+    def _keep(self, vmm: Vmm, unread: bytes) -> None:
         # asyncio takes longer to load than all else together, and QEMU is starting meanwhile.
         import asyncio  # noqa: PLC0415
 
         from firerunner.machines.qemu.watch import watch  # noqa: PLC0415
 
-        end = asyncio.run(watch(self._order, vmm, self._running, self._booted))
+        end = asyncio.run(watch(self._order, vmm, self._running, self._booted, unread))
         detail = why_ended(
             end.status,
             told=end.told,

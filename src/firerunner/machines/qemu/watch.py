@@ -42,19 +42,28 @@ class End(NamedTuple):
     ran: bool
 
 
-async def watch(order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None]) -> End:
+async def watch(
+    order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None], unread: bytes = b""
+) -> End:
     """Serve the machine until QEMU has ended; call `running` once QEMU answers, and the guest if it is
-    restored, or once a template has been saved; `booted` when a restored guest has come to the gate."""
-    return await _Watch(order, vmm, running, booted).until_end()
+    restored, or once a template has been saved; `booted` when a restored guest has come to the gate.
+    `unread`: what came from QEMU's control socket before."""
+    return await _Watch(order, vmm, running, booted, unread).until_end()
 
 
 class _Watch:
     def __init__(
-        self, order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None]
+        self,
+        order: Order,
+        vmm: Vmm,
+        running: Callable[[], None],
+        booted: Callable[[], None],
+        unread: bytes,
     ) -> None:
         self._vmm = vmm
         self._running = running
         self._booted: Callable[[], None] | None = booted
+        self._unread = unread
         self._lifetime_s = order.max_lifetime_s
         rules = order.uplink
         outward = Outward(rules.domains, rules.resolves) if rules is not None else None
@@ -64,7 +73,6 @@ class _Watch:
         self._resolver = Resolver(vmm.resolver, order.names, outward)
         self._console = ConsoleLog(Path(order.directory))
         self._saved = order.saved
-        self._line = order.woken_by.encode()
         self._marks = Spotter(*MARKS)
         self._stderr = b""
         self._told = ""
@@ -134,7 +142,7 @@ class _Watch:
 
     async def _talk(self) -> None:
         """Bring the machine to where it runs; then hear events until QEMU ends."""
-        control = Control(self._vmm.qmp, self._hear_event)
+        control = Control(self._vmm.qmp, self._hear_event, self._unread)
         listening = asyncio.create_task(control.listen())
         try:
             await self._bring_up(control)
@@ -149,14 +157,12 @@ class _Watch:
             print(f"control socket: {error!r}", file=sys.stderr, flush=True)
 
     async def _bring_up(self, control: Control) -> None:
-        await control.execute("qmp_capabilities")
-        if self._saved is not None and self._saved.restore:
-            self._awaited = "a restored machine did not run"
-            await control.restore(self._saved.devices)
+        if self._saved is not None and self._saved.restore:  # `wake` has talked to it
             self._awaited = "a restored guest did not answer"
-            self._write_console(self._line)
             await control.unless_lost(self._marks.seen(RESTORED).wait(), self._awaited)
-        elif self._saved is not None:
+        else:
+            await control.execute("qmp_capabilities")
+        if self._saved is not None and not self._saved.restore:
             self._awaited = "the guest did not come to where it is to be saved"
             await control.unless_lost(self._marks.seen(TEMPLATE).wait(), self._awaited)
             self._awaited = "the state was not written"
@@ -166,10 +172,6 @@ class _Watch:
         self._shown = True
         if self._told:
             await control.quit()
-
-    def _write_console(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # QEMU has ended: that is seen elsewhere
-            os.write(self._vmm.console_input or -1, data)
 
     def _hear_event(self, message: dict[str, Any]) -> None:
         if message["event"] == "SHUTDOWN":
