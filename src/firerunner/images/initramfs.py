@@ -10,6 +10,7 @@ from typing import Final
 
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.cpio import Entry, archive
+from firerunner.images.kernel import unsigned
 from firerunner.images.renewal import renewal_program
 
 MODULES: Final = (
@@ -58,7 +59,10 @@ def initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
             *(Entry.directory(name) for name in _DIRECTORIES),
             Entry.file("bin/busybox", busybox, 0o755),
             *(Entry.symlink(f"bin/{applet}", "busybox") for applet in ("sh", *APPLETS)),
-            *(Entry.file(f"modules/{name}.ko", content) for name, content in sorted(modules.items())),
+            *(
+                Entry.file(f"modules/{name}.ko", unsigned(content))
+                for name, content in sorted(modules.items())
+            ),
             *scripts,
         )
     )
