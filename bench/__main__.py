@@ -22,7 +22,7 @@ from firerunner.cli.output import errors
 from firerunner.errors import FireRunnerError
 from firerunner.telemetry import configure_logs
 
-BENCHES = ("pickup", "churn", "burst", "plan", "gate", "hook", "memory")
+BENCHES = ("pickup", "answer", "density", "churn", "burst", "plan", "gate", "hook", "memory")
 OUT = Path(__file__).parent / "out"
 INTERRUPTED = 130
 

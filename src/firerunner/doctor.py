@@ -16,7 +16,7 @@ from firerunner.hosting import opened
 from firerunner.images import RunnerKind, missing_tools
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.qemu import QemuDriver
-from firerunner.settings import GitLabSettings, HostSettings, Settings
+from firerunner.settings import GitLabSettings, HostSettings, PoolSettings, Settings
 from firerunner.settings.egress import plain
 
 SHOWN = 3
@@ -141,6 +141,10 @@ async def examine_settings(settings: Settings) -> list[Finding]:
         )
         for host in settings.hosts_of(pool):
             async with opened(settings, host) as driver:
+                how = _start(
+                    pool, restores=isinstance(driver, QemuDriver), cloud_init=image.manifest.cloud_init
+                )
+                findings.append(Finding(Level.OK, f"pool {pool.name}", f"host {host.name}: {how}"))
                 if isinstance(driver, QemuDriver):
                     accelerator = await driver.accelerator(image.files)
                     if accelerator is not None:
@@ -173,6 +177,17 @@ async def never_made(settings: Settings) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _start(pool: PoolSettings, *, restores: bool, cloud_init: bool) -> str:
+    """How the pool's machines start on a host."""
+    if pool.start == "cold":
+        return "machines boot, as `start` says"
+    if not restores:
+        return "machines boot: its driver restores none"
+    if cloud_init:
+        return "machines boot: an image with cloud-init is not restored"
+    return "machines are restored from a saved state of the image, and boot while there is none"
 
 
 def _accelerator(host: str, kind: str, reason: str) -> Finding:

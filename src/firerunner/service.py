@@ -32,6 +32,7 @@ from firerunner.observing import Observing, Shown
 from firerunner.operating import operations
 from firerunner.readiness import readiness, standing_by
 from firerunner.reloading import Reloader
+from firerunner.restoring import keep_states
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
 from firerunner.telemetry import set_log_level
@@ -132,6 +133,9 @@ class _Service:
             pid=os.getpid(),
         )
         await self._prepare(self._drivers)
+        states = asyncio.create_task(keep_states(self._settings_now, self._drivers, self._images))
+        states.add_done_callback(self._ended)
+        self._stack.callback(states.cancel)
         await self._lead_until_stopped()
         gate.close()
         await asyncio.gather(*self._asks_left)
@@ -277,6 +281,9 @@ class _Service:
         """None of these ends by itself while the service runs."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("a part of the service has ended", error=str(error), exc_info=error)
+
+    def _settings_now(self) -> Settings:
+        return self._reloader.settings
 
     def _templates(self) -> list[PoolSettings]:
         return self._reloader.settings.templates()

@@ -19,7 +19,7 @@ from firerunner.machines.flintlock.channel import Endpoint
 from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.flintlock.request import Place, machine_of
-from firerunner.machines.spec import ImageFiles, MachineSpec, Published, Resources
+from firerunner.machines.spec import ImageFiles, MachineSpec, Published, Resources, Started
 from tests.contract import outside
 
 NAMESPACE = "contract"
@@ -96,9 +96,9 @@ class Following(FlintlockDriver):
         super().__init__(FlintlockClient(endpoint), place_of("127.0.0.1:9"), ROOM)
         self._place_of = place_of
 
-    async def create(self, spec: MachineSpec) -> None:
+    async def create(self, spec: MachineSpec) -> Started:
         self._place = self._place_of(spec.gate)
-        await super().create(spec)
+        return await super().create(spec)
 
 
 @contextmanager

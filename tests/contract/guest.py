@@ -42,11 +42,19 @@ if [ "$metadata" ]; then
     udhcpc -i $eth1 -s /lease -n -q
 else
     ip addr add $address dev eth0; ip link set eth0 up; ip route add default via $gateway
+fi
+if [ "$template" ]; then
+    stty -echo
+    echo "firerunner: 0 template"
+    read -r machine_id gate_url credential clock seed
+    echo "firerunner: 0 restored"
+elif [ -z "$metadata" ]; then
     . /sys/firmware/qemu_fw_cfg/by_name/opt/org.firerunner/boot/raw
 fi
 export machine_id gate_url credential
 echo "guest of $machine_id is up"
 wget -q -O /script --header "Authorization: Bearer $credential" --post-data '' $gate_url/guest/booted
+echo "firerunner: 0 booted"
 sh /script > /report 2>&1
 wget -q -O /dev/null --header "Authorization: Bearer $credential" --post-file /report $gate_url/guest/ended
 reboot -f

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from firerunner.machines.driver import Driver
 from firerunner.machines.qemu import QemuDriver
-from firerunner.machines.spec import ImageFiles, MachineSpec, Resources
+from firerunner.machines.spec import ImageFiles, MachineSpec, Resources, Started
 from tests.contract import outside
 
 LIFETIME_S = 120.0
@@ -51,6 +51,17 @@ class Kit(Protocol):
         ...
 
 
+class ReadyDriver(QemuDriver):
+    """Restores each machine that is to be: it waits until there is a state, which the driver itself never
+    does."""
+
+    async def create(self, spec: MachineSpec) -> Started:
+        await self.save_state(spec.image, spec.resources)
+        started = await super().create(spec)
+        assert started is Started.RESTORED
+        return started
+
+
 @dataclass(slots=True)
 class QemuKit:
     """The qemu driver by emulation, with a state directory of the test's own."""
@@ -60,22 +71,24 @@ class QemuKit:
     root_is_shared: bool = True
     machine_ids: set[str] = field(default_factory=set)
     namespaces: set[str] = field(default_factory=set)
+    makes: type[QemuDriver] = QemuDriver
+    restore: bool = False
 
     def driver(self, **settings: object) -> QemuDriver:
-        return QemuDriver(self.state_dir, accelerator="tcg", **settings)  # type: ignore[arg-type]
+        return self.makes(self.state_dir, accelerator="tcg", **settings)  # type: ignore[arg-type]
 
     def spec(self, machine_id: str, gate: str = "127.0.0.1:9") -> MachineSpec:
         self.machine_ids.add(machine_id)
         credential = f"credential-of-{machine_id}"
         return MachineSpec(
-            machine_id, Resources(1, 128, 64), self.image, gate, credential, max_lifetime_s=LIFETIME_S
+            machine_id, Resources(1, 128, 64), self.image, gate, credential, (), self.restore, LIFETIME_S
         )
 
     def create_and_die(self, spec: MachineSpec) -> None:
         code = (
             "import asyncio, os, pathlib, pickle, signal, sys\n"
-            "from firerunner.machines.qemu import QemuDriver\n"
-            "driver = QemuDriver(pathlib.Path(sys.argv[1]), accelerator='tcg')\n"
+            f"from {self.makes.__module__} import {self.makes.__qualname__} as Driver\n"
+            "driver = Driver(pathlib.Path(sys.argv[1]), accelerator='tcg')\n"
             "asyncio.run(driver.create(pickle.loads(sys.stdin.buffer.read())))\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )

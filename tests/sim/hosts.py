@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from firerunner.errors import HostUnreachable, HostUnusable
 from firerunner.fakes.machines import FakeDriver
-from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 from tests.sim.power import Power
 
 NO_ANSWER = "no answer in time"
@@ -48,16 +48,17 @@ class SimDriver:
     def __init__(self, host: FakeDriver, mood: Mood, power: Power) -> None:
         self._host, self._mood, self._power = host, mood, power
 
-    async def create(self, spec: MachineSpec) -> None:
+    async def create(self, spec: MachineSpec) -> Started:
         """Idempotent by machine id, as the protocol asks."""
         await self._power.point("create: before")
         kind = self._mood.next()
         if kind == "full":
             raise HostUnusable("no space left on device", remedy="free some")
         await self._trouble(kind, before=True)
-        await self._host.create(spec)
+        started = await self._host.create(spec)
         await self._trouble(kind, before=False)
         await self._power.point("create: after")
+        return started
 
     async def destroy(self, machine_id: str) -> None:
         """Idempotent."""

@@ -36,10 +36,11 @@ async def launch(ctx: Context, machine_id: str) -> None:
                 gate=ctx.gate_address,
                 credential=credential,
                 egress=ctx.egress(pool),
+                restore=pool.start == "restored" and not image.manifest.cloud_init,
                 max_lifetime_s=pool.boot_timeout + pool.warm.max_age + pool.max_job_time + LIFETIME_SLACK_S,
             )
             with ctx.driving("create", machine):
-                await ctx.drivers[machine.host].create(spec)
+                started = await ctx.drivers[machine.host].create(spec)
         except NotLeader:
             raise
         except FireRunnerError as error:
@@ -55,7 +56,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
             if isinstance(error, MachineError):
                 await pause_host(ctx, machine.host, str(error))
             return
-        await ctx.ledger.done(seq, "created")
+        await ctx.ledger.done(seq, f"created {started}")
         ctx.metrics.count(LAUNCHES, machine.pool, machine.host, "created")
         try:
             machine = await ctx.ledger.move_machine(

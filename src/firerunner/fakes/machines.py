@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from firerunner.errors import HostUnreachable, HostUnusable, MachineError
-from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 
 Life = Callable[["Guest"], Awaitable[None]]
 """What a guest does between its VMM's start and its end."""
@@ -131,18 +131,19 @@ class FakeDriver:
     _machines: dict[str, _Machine] = field(default_factory=dict)
     _http: httpx.AsyncClient | None = None
 
-    async def create(self, spec: MachineSpec) -> None:
+    async def create(self, spec: MachineSpec) -> Started:
         """Start the guest's coroutine."""
         self._answer()
         if self.refuse:
             raise HostUnusable(self.refuse, remedy="turn the knob back")
         if spec.machine_id in self._machines:
-            return
+            return Started.COLD
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=330, trust_env=False)
         self.created.append(spec.machine_id)
         life = asyncio.create_task(self._live(self.life, Guest(spec, self._http)))
         self._machines[spec.machine_id] = _Machine(spec, life)
+        return Started.COLD
 
     def _answer(self) -> None:
         if self.down:

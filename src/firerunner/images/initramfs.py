@@ -10,6 +10,8 @@ from typing import Final
 
 from firerunner.guest.scripts import GuestScript
 from firerunner.images.cpio import Entry, archive
+from firerunner.images.kernel import unsigned
+from firerunner.images.renewal import renewal_program
 
 MODULES: Final = (
     "virtio_mmio",
@@ -24,6 +26,7 @@ MODULES: Final = (
 APPLETS: Final = (
     "cat",
     "chmod",
+    "chroot",
     "cp",
     "grep",
     "insmod",
@@ -35,6 +38,7 @@ APPLETS: Final = (
     "rm",
     "sed",
     "sleep",
+    "stty",
     "switch_root",
     "wget",
 )
@@ -48,13 +52,17 @@ def initramfs(busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
         Entry.file("boot-source.sh", GuestScript.BOOT_SOURCE.read()),
         Entry.file("dhcp.sh", GuestScript.DHCP.read(), 0o755),
         Entry.file("pid1.sh", GuestScript.PID1.read(), 0o755),
+        Entry.file("renew", renewal_program(), 0o755),
     )
     return archive(
         (
             *(Entry.directory(name) for name in _DIRECTORIES),
             Entry.file("bin/busybox", busybox, 0o755),
             *(Entry.symlink(f"bin/{applet}", "busybox") for applet in ("sh", *APPLETS)),
-            *(Entry.file(f"modules/{name}.ko", content) for name, content in sorted(modules.items())),
+            *(
+                Entry.file(f"modules/{name}.ko", unsigned(content))
+                for name, content in sorted(modules.items())
+            ),
             *scripts,
         )
     )

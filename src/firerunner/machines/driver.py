@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 
 
 class Driver(Protocol):
@@ -19,8 +19,8 @@ class Driver(Protocol):
     look_every_s: float
     """How often `list` may show something new: as quick as an end is seen, and what asking costs."""
 
-    async def create(self, spec: MachineSpec) -> None:
-        """Start the machine and return once its VMM runs.
+    async def create(self, spec: MachineSpec) -> Started:
+        """Start the machine and return, once its VMM runs, how it came to.
 
         Raises `NoRoom`, `HostUnusable` or `BootFailed`; then nothing of the machine is left.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 MACHINE_ID = re.compile(r"fr-[a-z0-9]{12}")
@@ -111,8 +112,17 @@ class MachineSpec:
     credential: str = field(repr=False)
     """The one-machine credential: worth one boot and one ask at the gate."""
     egress: tuple[Egress, ...] = ()
+    restore: bool = False
+    """Start from a saved state where the driver has a good one; else, and with False, boot."""
     max_lifetime_s: float = 7200.0
     """The watchdog outside the guest ends the machine after this many seconds, controller or not."""
+
+
+class Started(StrEnum):
+    """How a machine came to run."""
+
+    COLD = "cold"  # it booted
+    RESTORED = "restored"  # it went on from a saved state of its image
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ class PoolSettings(WithSecrets):
     warm: Annotated[WarmSettings, BeforeValidator(as_section)] = WarmSettings()
     """Machines that are kept booted and waiting without a job: a number, or how it is found."""
 
+    start: Literal["restored", "cold"] = "restored"
+    """How machines start: from a saved state of the image, where the host's driver can and has a good one;
+    or by a boot, always."""
+
     hosts: tuple[str, ...] = ()
     """Hosts that may run this pool's machines. Empty: all."""
 

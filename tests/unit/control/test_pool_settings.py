@@ -230,6 +230,30 @@ async def test_size_image_and_egress_reach_the_driver(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize(("pool", "restore"), [({}, True), ({"start": "cold"}, False)], ids=str)
+async def test_machines_start_as_the_pool_says(world: World, pool: dict[str, str], restore: bool) -> None:
+    seen: list[Guest] = []
+
+    async def look(guest: Guest) -> None:
+        seen.append(guest)
+        await start(guest)
+        await guest.update("success")
+        await guest.ended()
+
+    world.driver.life = look
+    await restarted(world, **pool)
+    _, job = await world.pipeline()
+    await world.ended(job)
+
+    (created,) = [
+        entry.detail["outcome"]
+        for entry in await world.ledger.journal(limit=1000)
+        if entry.detail and str(entry.detail.get("outcome", "")).startswith("created")
+    ]
+    assert seen[0].spec.restore is restore
+    assert created == "created cold"  # as this driver says
+
+
 async def test_a_pool_that_no_host_could_serve_takes_no_job_and_says_why(world: World) -> None:
     world.driver.never = "egress 127.0.0.1 is an address that means something else inside a machine"
     await restarted(world)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from firerunner.errors import ImageError
-from firerunner.images.kernel import extract_vmlinux, module_closure
+from firerunner.images.kernel import extract_vmlinux, module_closure, unsigned
 
 
 def bzimage(tmp_path: Path, content: bytes) -> Path:
@@ -64,3 +64,11 @@ def test_a_module_that_is_built_in_is_not_missed(tmp_path: Path) -> None:
     module(tmp_path, "overlay", "ext4")
 
     assert list(module_closure(tmp_path, ["overlay", "squashfs"])) == ["overlay"]
+
+
+def test_a_modules_signature_is_taken_off_and_an_unsigned_one_stays_as_it_is() -> None:
+    module, signature = b"\x7fELF of a module", b"s" * 300
+    facts = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(signature).to_bytes(4, "big")
+
+    assert unsigned(module + signature + facts + b"~Module signature appended~\n") == module
+    assert unsigned(module) == module

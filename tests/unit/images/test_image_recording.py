@@ -15,7 +15,7 @@ from image_given import stored
 
 from firerunner.errors import HostUnusable, ImageError
 from firerunner.images import Image, Store, record_info
-from firerunner.machines.spec import MachineSpec, Resources, Sighting
+from firerunner.machines.spec import MachineSpec, Resources, Sighting, Started
 
 pytestmark = pytest.mark.anyio
 
@@ -34,9 +34,10 @@ class GuestDriver:
         self.created: list[MachineSpec] = []
         self.answers: list[httpx.Response] = []
 
-    async def create(self, spec: MachineSpec) -> None:
+    async def create(self, spec: MachineSpec) -> Started:
         self.created.append(spec)
         self.machines[spec.machine_id] = asyncio.create_task(self.guest(self, spec))  # type: ignore[arg-type]
+        return Started.COLD
 
     async def destroy(self, machine_id: str) -> None:
         task = self.machines.pop(machine_id, None)

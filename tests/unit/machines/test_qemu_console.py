@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from firerunner.machines.qemu import statefile
-from firerunner.machines.qemu.console import HALF_BYTES, ConsoleLog, read_tail
+from firerunner.machines.qemu.console import HALF_BYTES, ConsoleLog, Spotter, read_tail
 
 
 def test_the_end_of_an_endless_console_is_kept_and_the_disk_is_not_filled(tmp_path: Path) -> None:
@@ -50,3 +50,29 @@ def test_a_damaged_state_is_no_state(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
 
     assert statefile.read(tmp_path) is None
+
+
+def test_words_of_the_boot_stages_are_noticed_however_they_arrive() -> None:
+    spotter = Spotter(b"template", b"restored")
+
+    for piece in (b"[ 0.1] PCI: x\r\nfirerunner: 1.0", b"5 templ", b"ate\r\nfirerunner: 2.00 restored"):
+        spotter.look(piece)
+
+    assert spotter.seen(b"template").is_set()
+    assert not spotter.seen(b"restored").is_set()  # its line has not ended
+
+
+def test_a_word_inside_another_line_is_not_taken_for_it() -> None:
+    spotter = Spotter(b"restored")
+
+    spotter.look(b"firerunner: 1.05 restored?\r\nrestored\r\nx firerunner: 1.05 restored\r\n")
+
+    assert not spotter.seen(b"restored").is_set()
+
+
+def test_why_a_guest_cannot_boot_is_kept() -> None:
+    spotter = Spotter(b"template")
+
+    spotter.look(b"firerunner: 1.05 cannot boot: an image with cloud-init is not saved\r\n")
+
+    assert spotter.complaint == "cannot boot: an image with cloud-init is not saved"

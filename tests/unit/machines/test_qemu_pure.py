@@ -20,7 +20,7 @@ from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.identity import FIRST_UID, UIDS, is_mapped
 from firerunner.machines.qemu.local import sight
-from firerunner.machines.qemu.order import Identity, Listener, Order, Uplink
+from firerunner.machines.qemu.order import Identity, Listener, Order, Saved, Uplink
 from firerunner.machines.qemu.processes import Role, role_in
 from firerunner.machines.qemu.room import Allowance, check_room, measure_capacity
 from firerunner.machines.qemu.tsc import khz_in_cpuinfo
@@ -69,6 +69,7 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
         root="/r",
         disk="/w",
         boot="credential=x\n",
+        woken_by="fr-x\n",
         host_address="10.0.2.2",
         guest_address="10.0.2.15",
         listeners=[Listener("10.0.2.2", 80, "127.0.0.1", 8080)],
@@ -78,6 +79,7 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
         cgroup_procs=["/c"],
         memory_limit_mib=512,
         max_lifetime_s=1.5,
+        saved=Saved(10, 11, restore=True, key="0" * 32),
         facts={"image": "x"},
     )
 

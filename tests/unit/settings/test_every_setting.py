@@ -37,6 +37,7 @@ SEEN_BY = {
     "pools.sized.look_every": "test_listed_projects_are_looked_at_as_often_as_the_template_says",
     "pools.sized.projects": "test_listed_projects_need_no_hook",
     "pools.image": "test_size_image_and_egress_reach_the_driver",
+    "pools.start": "test_machines_start_as_the_pool_says",
     "pools.vcpu": "test_what_a_pool_and_a_host_say_is_seen",
     "pools.memory_mib": "test_size_image_and_egress_reach_the_driver",
     "pools.disk_mib": "test_what_a_pool_and_a_host_say_is_seen",

@@ -13,6 +13,8 @@
 #   fr.writable=1                 the root file system is this machine's own and is written to, without overlay
 #   fr.metadata=A                 a metadata service that has the boot parameters; the guest's address comes by
 #                                 DHCP, in the second stage, and the others are not given
+#   fr.template=1                 stop before anything of the machine's own is needed, so that the state of the
+#                                 machine can be saved; a line on the console, after a restore, lets it go on
 #   fr.selftest=1                 say that this kernel runs, and reboot: no device is touched
 # shellcheck shell=dash
 
@@ -44,13 +46,17 @@ await_device() {
     done
 }
 
-mount_root() {
+mount_base() {
     await_device "$fr_root"
     if [ -n "$fr_writable" ]; then
         mount -t ext4 -o noatime "/dev/$fr_root" /new || die "/dev/$fr_root is not an ext4 root"
-        return
+    else
+        mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
     fi
-    mount -t ext4 -o ro,noatime "/dev/$fr_root" /base || die "/dev/$fr_root is not an ext4 root"
+}
+
+mount_overlay() {
+    [ -z "$fr_writable" ] || return 0
     if [ -n "$fr_overlay" ]; then
         await_device "$fr_overlay"
         mount -t ext4 -o noatime "/dev/$fr_overlay" /disk || die "/dev/$fr_overlay is not an ext4 disk"
@@ -60,6 +66,32 @@ mount_root() {
     mkdir -p /disk/upper /disk/work
     mount -t overlay -o lowerdir=/base,upperdir=/disk/upper,workdir=/disk/work overlay /new ||
         die "the overlay does not mount"
+}
+
+# What every job starts is read once, so that it is in the memory of all machines of this state.
+warm_pages() {
+    for program in /bin/bash /usr/bin/curl /usr/bin/git /usr/lib/git-core/git-remote-http \
+        /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
+        [ -x "/base$program" ] || continue
+        cat "/base$program" > /dev/null
+        chroot /base "$program" --version > /dev/null 2>&1 < /dev/null
+    done
+}
+
+# Waits, without end, to be restored. What the line says takes no way that was open before the save; then
+# what all machines of one saved state would share is renewed. The console must not repeat the credential.
+become_template() {
+    [ ! -e /base/etc/firerunner/cloud-init ] || die "an image with cloud-init is not saved"
+    warm_pages
+    stty -echo
+    say template
+    read -r machine_id gate_url credential clock seed
+    say restored
+    echo "$seed" > /dev/urandom
+    /renew "$clock" || die "clock and random numbers of a saved state cannot be renewed"
+    umask 077
+    printf '%s\n' "machine_id=$machine_id" "gate_url=$gate_url" "credential=$credential" > /run/firerunner/boot
+    umask 022
 }
 
 start_network() {
@@ -99,20 +131,12 @@ seed_cloud_init() {
 }
 
 # What a job expects of a Linux system, and what pid1.sh needs: under /run/firerunner.
-furnish_root() {
-    mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /new/run
-    mkdir -m 700 /new/run/firerunner
-    mkdir -m 1777 /new/run/lock
-    cp /bin/busybox /pid1.sh /dhcp.sh /new/run/firerunner/
-    [ -z "$fr_metadata" ] || open_metadata
-    (umask 077 && boot_parameters > /new/run/firerunner/boot) || die "no boot parameters"
-    if [ -n "$fr_metadata" ]; then
-        metadata firerunner-ca > /new/run/firerunner/gate-ca.pem || rm /new/run/firerunner/gate-ca.pem
-        close_metadata
-        echo "$guest_link" > /new/run/firerunner/link
-    fi
-
-    mkdir -p /dev/pts /dev/shm
+furnish() {
+    mkdir -p /run /dev/pts /dev/shm
+    mount -t tmpfs -o nosuid,nodev,mode=755,size=20% run /run
+    mkdir -m 700 /run/firerunner
+    mkdir -m 1777 /run/lock
+    cp /bin/busybox /pid1.sh /dhcp.sh /run/firerunner/
     mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
     mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
     ln -s /proc/self/fd /dev/fd
@@ -120,9 +144,15 @@ furnish_root() {
     ln -s /proc/self/fd/1 /dev/stdout
     ln -s /proc/self/fd/2 /dev/stderr
     mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
-    mount --move /dev /new/dev
-    mount --move /sys /new/sys
-    mount --move /proc /new/proc
+}
+
+fetch_parameters() {
+    [ -z "$fr_metadata" ] || open_metadata
+    (umask 077 && boot_parameters > /run/firerunner/boot) || die "no boot parameters"
+    [ -n "$fr_metadata" ] || return 0
+    metadata firerunner-ca > /run/firerunner/gate-ca.pem || rm /run/firerunner/gate-ca.pem
+    close_metadata
+    echo "$guest_link" > /run/firerunner/link
 }
 
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -131,7 +161,7 @@ mount -t devtmpfs -o nosuid,mode=755 dev /dev
 say init
 
 fr_address='' fr_gateway='' fr_resolver='' fr_root='' fr_overlay='' fr_writable='' fr_metadata=''
-fr_selftest='' guest_link=''
+fr_selftest='' fr_template='' guest_link=''
 read -r cmdline < /proc/cmdline
 for argument in $cmdline; do
     case $argument in
@@ -142,6 +172,7 @@ for argument in $cmdline; do
         fr.overlay=*) fr_overlay=${argument#*=} ;;
         fr.writable=*) fr_writable=${argument#*=} ;;
         fr.metadata=*) fr_metadata=${argument#*=} ;;
+        fr.template=*) fr_template=${argument#*=} ;;
         fr.selftest=*) fr_selftest=${argument#*=} ;;
     esac
 done
@@ -158,11 +189,18 @@ load virtio_ring virtio virtio_mmio virtio_blk failover net_failover virtio_net 
 say modules
 start_network
 say network
-mount_root
+mount_base
+furnish
+say furnished
+if [ -n "$fr_template" ]; then become_template; else fetch_parameters; fi
+say named
+mount_overlay
 bind_docker
 [ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf
 say root
-furnish_root
+for filesystem in run dev sys proc; do
+    mount --move "/$filesystem" "/new/$filesystem"
+done
 if [ -e /new/etc/firerunner/cloud-init ]; then
     seed_cloud_init
     exec switch_root /new /sbin/init

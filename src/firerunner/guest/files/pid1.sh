@@ -103,7 +103,7 @@ while IFS='=' read -r key value; do
         credential) credential=$value ;;
     esac
 done < "$RUN/boot"
-"$BUSYBOX" rm "$RUN/boot"
+: > "$RUN/boot"
 # Unique to this machine: sets apart machines that were restored from one saved state.
 echo "$machine_id $credential" > /dev/urandom
 

@@ -14,7 +14,7 @@ from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.proto import types_pb2
 from firerunner.machines.flintlock.request import Place, machine_of
 from firerunner.machines.problems import Problem
-from firerunner.machines.spec import MACHINE_ID, Egress, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import MACHINE_ID, Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 
 MicroVM = types_pb2.MicroVM
 State = types_pb2.MicroVMStatus
@@ -52,7 +52,7 @@ class FlintlockDriver:
         self._patience = patience or Patience()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def create(self, spec: MachineSpec) -> None:
+    async def create(self, spec: MachineSpec) -> Started:
         """Make the machine and return once Flintlock says that its VMM was started.
 
         Raises `SpecRefused`, `BootFailed`, `HostUnusable`; after `HostUnreachable` something may be there,
@@ -65,6 +65,7 @@ class FlintlockDriver:
             for other in there[1:]:
                 await self._client.delete(other.spec.uid)
             await self._until_started(made.spec.uid, spec.machine_id)
+        return Started.COLD
 
     async def destroy(self, machine_id: str) -> None:
         """Delete all attempts and return when they are gone."""

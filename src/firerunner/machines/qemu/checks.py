@@ -16,6 +16,8 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", 
 """Programs for administrators are not on an ordinary user's PATH."""
 
 
+CHECK_REMEDY = "Run: firerunner doctor"
+
 CHILD_ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 """All that a program which we start gets: our own environment may hold secrets of the configuration."""
 

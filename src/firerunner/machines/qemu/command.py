@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from firerunner.machines.qemu.egress import GUEST_ADDRESS, HOST_ADDRESS
 from firerunner.machines.qemu.order import Fd
 from firerunner.machines.qemu.processes import vmm_name
+
+MEMORY_FILE = f"/proc/self/fd/{Fd.MEMORY}"
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -46,15 +49,32 @@ def kernel_arguments(tsc_khz: int, *extra: str) -> str:
     return " ".join([fixed, f"tsc_early_khz={tsc_khz}", *extra])
 
 
+class Start(Enum):
+    """How a machine comes to run."""
+
+    COLD = auto()  # it boots
+    TEMPLATE = auto()  # it boots, and is saved before it needs anything of its own
+    RESTORED = auto()  # it goes on where a template was saved
+
+
 def machine_command(
-    qemu: str, directory: Path, accelerator: Accelerator, tsc_khz: int, *, vcpu: int, memory_mib: int
+    qemu: str,
+    directory: Path,
+    accelerator: Accelerator,
+    tsc_khz: int,
+    *,
+    vcpu: int,
+    memory_mib: int,
+    start: Start = Start.COLD,
 ) -> list[str]:
     """The command line of a machine; files come by the descriptors of `order.Fd`.
 
-    The machine's directory is its name: that is how its processes are found again.
+    The machine's directory is its name: that is how its processes are found again. A machine that is
+    restored has the devices of its template, and no kernel: that one is in the memory already.
     """
     arguments = kernel_arguments(
         tsc_khz,
+        *(("fr.template=1",) if start is Start.TEMPLATE else ()),
         f"fr.address={GUEST_ADDRESS}/24",
         f"fr.gateway={HOST_ADDRESS}",
         f"fr.resolver={HOST_ADDRESS}",
@@ -62,10 +82,13 @@ def machine_command(
         "fr.overlay=vdb",
     )
     file = "driver=file,cache.no-flush=on"
-    return [
-        *_base(qemu, vmm_name(directory), accelerator, vcpu, memory_mib),
+    kernel = (
         *("-kernel", f"/proc/self/fd/{Fd.KERNEL}", "-initrd", f"/proc/self/fd/{Fd.INITRAMFS}"),
         *("-append", arguments),
+    )
+    return [
+        *_base(qemu, vmm_name(directory), accelerator, vcpu, memory_mib, start),
+        *(("-incoming", "defer") if start is Start.RESTORED else kernel),
         *("-fw_cfg", f"name={BOOT_FW_CFG},file=/proc/self/fd/{Fd.BOOT}"),
         *("-add-fd", f"fd={Fd.ROOT},set=1", "-add-fd", f"fd={Fd.DISK},set=2"),
         *("-blockdev", f"node-name=root,{file},filename=/dev/fdset/1,read-only=on"),
@@ -87,15 +110,32 @@ def selftest_command(qemu: str, tsc_khz: int, kernel: str, initramfs: str) -> li
     ]
 
 
-def _base(qemu: str, name: str, accelerator: Accelerator, vcpu: int, memory_mib: int) -> list[str]:
+def _base(
+    qemu: str,
+    name: str,
+    accelerator: Accelerator,
+    vcpu: int,
+    memory_mib: int,
+    start: Start = Start.COLD,
+) -> list[str]:
     kvm = accelerator.kind == "kvm"
     return [
         qemu,
         *("-name", name),
-        *("-machine", "microvm,acpi=on,rtc=on,dump-guest-core=off"),
+        *_memory(memory_mib, start),
         *("-accel", "kvm" if kvm else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"),
         *("-cpu", "host" if kvm else "max"),
         *("-smp", str(vcpu), "-m", str(memory_mib)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-serial", "stdio", "-sandbox", SANDBOX),
     ]
+
+
+def _memory(memory_mib: int, start: Start) -> tuple[str, ...]:
+    """Of a template, the guest writes to the file; of a restored machine, only to pages of its own."""
+    machine = "microvm,acpi=on,rtc=on,dump-guest-core=off"
+    if start is Start.COLD:
+        return ("-machine", machine)
+    share = "on" if start is Start.TEMPLATE else "off"
+    file = f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={MEMORY_FILE},share={share}"
+    return ("-object", file, "-machine", f"{machine},memory-backend=ram")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from pathlib import Path
 
 CURRENT, OLDER = "console.log", "console.old"
 
 HALF_BYTES = 512 * 1024
 """When the current file is this long, it becomes the older one, and the one before is dropped."""
+
+
+SAID = re.compile(rb"firerunner: [0-9.]+ (.+?)\r?")
+CANNOT_BOOT = b"cannot boot: "
+MAX_LINE_BYTES = 200
 
 
 class ConsoleLog:
@@ -38,6 +45,35 @@ class ConsoleLog:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         return os.open(self._directory / CURRENT, flags, 0o600)
+
+
+class Spotter:
+    """Notices words that the guest's own boot stages say, each at most once."""
+
+    def __init__(self, *words: bytes) -> None:
+        self._events = {word: asyncio.Event() for word in words}
+        self._line = b""
+        self.complaint = ""
+        """Why the guest could not boot, in its own words."""
+
+    def seen(self, word: bytes) -> asyncio.Event:
+        """Set once the word was said."""
+        return self._events[word]
+
+    def look(self, data: bytes) -> None:
+        """Take the next bytes of the console. Nothing is looked for after the last word, the job's time."""
+        if all(event.is_set() for event in self._events.values()):
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        self._line = self._line[-MAX_LINE_BYTES:]
+        for line in lines:
+            said = SAID.fullmatch(line)
+            if said is None:
+                continue
+            if said[1] in self._events:
+                self._events[said[1]].set()
+            elif said[1].startswith(CANNOT_BOOT):
+                self.complaint = said[1].decode("ascii", "replace")
 
 
 def read_tail(directory: Path, max_bytes: int) -> bytes:

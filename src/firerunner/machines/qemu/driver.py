@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from firerunner.errors import HostUnusable, MachineError
+from firerunner.errors import MachineError
 from firerunner.machines.problems import Problem
 from firerunner.machines.qemu import checks
 from firerunner.machines.qemu import egress as links
 from firerunner.machines.qemu.command import Accelerator
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
-from firerunner.machines.qemu.local import CHECK_REMEDY, LocalMachines
+from firerunner.machines.qemu.local import LocalMachines
+from firerunner.machines.qemu.restoring import RestoringMachines
 from firerunner.machines.qemu.room import Allowance
+from firerunner.machines.qemu.starting import program
 from firerunner.machines.qemu.uplink import uplink_of
-from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 
 T = TypeVar("T")
 
@@ -27,6 +29,7 @@ HostsEntries = list[tuple[str, str]]
 """(host, address) lines for a guest's hosts file."""
 
 Sightings = list[Sighting]
+Strings = list[str]
 
 THREADS = 8
 """Each call blocks one; starting a machine takes a few tenths of a second."""
@@ -41,7 +44,8 @@ class Abilities:
     limiting_controllers: tuple[str, ...]
     """Control group controllers that limit machines from outside; empty if the host offers none."""
     own_user_per_machine: bool
-    saves_state: bool = False
+    saves_state: bool = True
+    """Machines can be restored from saved states of their images."""
 
 
 class QemuDriver:
@@ -67,27 +71,32 @@ class QemuDriver:
         self._qemu = qemu
         self._state_dir = state_dir
         self._host = Host(state_dir, accelerator)
-        self._machines = LocalMachines(
-            state_dir,
-            self._host,
-            qemu,
-            Allowance(vcpu, memory_mib, disk_mib),
-            disk_dir=disk_dir,
-            keep_free_mib=keep_free_mib,
+        self._machines, templates = (
+            LocalMachines(
+                state_dir,
+                self._host,
+                qemu,
+                Allowance(vcpu, memory_mib, disk_mib),
+                disk_dir=disk_dir,
+                keep_free_mib=keep_free_mib,
+                place=place,
+            )
+            for place in ("machines", "templates")
         )
+        self._restoring = RestoringMachines(state_dir, self._machines, templates, self._host, qemu)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="qemu-driver")
 
-    async def create(self, spec: MachineSpec) -> None:
-        """Start the machine and return once QEMU answers.
+    async def create(self, spec: MachineSpec) -> Started:
+        """Start the machine and return once QEMU answers, and the guest if it was restored.
 
         A machine that was made before is a success, also when it has ended since: a machine lives
         once, and `list` tells its end. For another try, `destroy` first.
         """
-        await self._run(lambda: self._machines.create(spec))
+        return await self._run(lambda: self._restoring.create(spec))
 
     async def destroy(self, machine_id: str) -> None:
         """End the machine and return when nothing of it is left."""
-        await self._run(lambda: self._machines.destroy(machine_id))
+        await self._run(lambda: self._restoring.destroy(machine_id))
 
     async def list(self) -> Sightings:
         """Every machine of this state directory of which anything is there."""
@@ -109,9 +118,7 @@ class QemuDriver:
         for each boot of this computer; without, what is known so far."""
         if image is None:
             return self._host.last
-        qemu = checks.find_program(self._qemu)
-        if qemu is None:
-            raise HostUnusable(f"{self._qemu} is not installed", remedy=CHECK_REMEDY)
+        qemu = program(self._qemu)
         return await self._run(lambda: self._host.accelerator(qemu, image))
 
     async def prepare(self, image: ImageFiles) -> str:
@@ -119,6 +126,16 @@ class QemuDriver:
         found = await self.accelerator(image)
         await self._run(self._host.tsc_khz)
         return "not known" if found is None else f"{found.kind}: {found.reason}"
+
+    async def save_state(self, image: ImageFiles, resources: Resources) -> None:
+        """Have a saved state for such machines, if it can be; the log says why if not. It takes as long as a
+        boot; `create` does not wait for it."""
+        await self._run(lambda: self._restoring.save(image, resources))
+
+    async def prune_states(self, wanted: Iterable[tuple[ImageFiles, Resources]]) -> Strings:
+        """Remove the saved states that no such machine would be restored from."""
+        kept = list(wanted)
+        return await self._run(lambda: self._restoring.prune(kept))
 
     async def check(self) -> tuple[Problem, ...]:
         """What is missing for machines to be made here, each with its remedy."""
@@ -148,7 +165,8 @@ class QemuDriver:
         return links.hosts_entries(egress)
 
     async def aclose(self) -> None:
-        """Wait for calls under way. Machines go on running."""
+        """Wait for calls under way; a state that is being saved is given up. Machines go on running."""
+        await self._run(self._restoring.close)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, call: Callable[[], T]) -> T:

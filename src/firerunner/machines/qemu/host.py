@@ -54,6 +54,11 @@ class Host:
             self.last = Accelerator(*facts["accelerators"][key])
             return self.last
 
+    def version(self, qemu: str) -> str:
+        """What this QEMU says that it is."""
+        with self._lock:
+            return self._version(Path(qemu))
+
     def _tsc_khz(self, facts: dict[str, Any]) -> int:
         if "tsc_khz" not in facts:
             facts["tsc_khz"] = measure_tsc_khz()

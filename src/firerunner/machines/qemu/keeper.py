@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.launch import LaunchFailed, Vmm, launch
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.qemu.statefile import Phase
+from firerunner.machines.qemu.wake import WakeFailed, wake
 
 LOG_FILE = "keeper.log"
+
+MAX_STDERR_BYTES = 8192
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """No file that a keeper writes gets longer, whatever the guest provokes."""
@@ -88,15 +92,24 @@ class Keeper:
             self._answer(failed=str(error), host=True)
             return
         self._state["vmm"] = statefile.own_process(vmm.pid)
-        self._keep(vmm)
+        saved, unread = self._order.saved, b""
+        if saved is not None and saved.restore:
+            try:
+                unread = wake(vmm, saved.devices, self._order.woken_by.encode())
+            except WakeFailed as error:
+                said = os.read(vmm.stderr, MAX_STDERR_BYTES).decode("utf-8", "replace")
+                self._write(Phase.FAILED, detail=str(error), stderr=said)
+                self._answer(failed=str(error), stderr=said)
+                return
+        self._keep(vmm, unread)
 
-    def _keep(self, vmm: Vmm) -> None:
+    def _keep(self, vmm: Vmm, unread: bytes) -> None:
         # asyncio takes longer to load than all else together, and QEMU is starting meanwhile.
         import asyncio  # noqa: PLC0415
 
         from firerunner.machines.qemu.watch import watch  # noqa: PLC0415
 
-        end = asyncio.run(watch(self._order, vmm, self._running))
+        end = asyncio.run(watch(self._order, vmm, self._running, self._booted, unread))
         detail = why_ended(
             end.status,
             told=end.told,
@@ -110,8 +123,13 @@ class Keeper:
             self._answer(failed=detail, stderr=end.stderr)
 
     def _running(self) -> None:
-        self._write(Phase.RUNNING)
+        self._write(Phase.RUNNING, since=time.time())
         self._answer()
+
+    def _booted(self) -> None:
+        """The gate has answered the guest."""
+        with contextlib.suppress(OSError):
+            self._write(self._state["phase"], booted=True)
 
     def _out_of_memory(self) -> bool:
         """True if the kernel has killed a process of the machine's cgroup (both cgroup versions)."""
@@ -126,7 +144,7 @@ class Keeper:
                     return True
         return False
 
-    def _write(self, phase: str, **facts: str) -> None:
+    def _write(self, phase: str, **facts: str | float | bool) -> None:
         self._state |= {"phase": phase, **facts}
         statefile.write(self._directory, self._state)
 

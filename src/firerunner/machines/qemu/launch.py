@@ -34,6 +34,8 @@ class Vmm(NamedTuple):
     pid: int
     pidfd: int
     console: int
+    console_input: int | None
+    """Where the guest's console can be written to; None for a machine that reads nothing from there."""
     stderr: int
     qmp: socket.socket
     listening: list[socket.socket]
@@ -49,16 +51,22 @@ def launch(order: Order) -> Vmm:
     qmp, qmp_theirs = socket.socketpair()
     console, console_theirs = os.pipe()
     stderr, stderr_theirs = os.pipe()
+    pipes = {Fd.QMP: qmp_theirs.fileno(), 1: console_theirs, 2: stderr_theirs}
+    console_input = None
+    if order.saved is not None:
+        pipes[0], console_input = os.pipe()
+        pipes[Fd.MEMORY] = order.saved.memory
     keeper = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_qemu(
-            order, keeper, theirs, {Fd.QMP: qmp_theirs.fileno(), 1: console_theirs, 2: stderr_theirs}
-        )
+        _become_qemu(order, keeper, theirs, pipes)
     theirs.close()
     qmp_theirs.close()
     os.close(console_theirs)
     os.close(stderr_theirs)
+    if order.saved is not None:
+        os.close(pipes[0])
+        os.close(order.saved.memory)
     with ours:
         sockets = _receive_sockets(ours)
         trouble = b"".join(iter(lambda: ours.recv(65536), b"")).decode("utf-8", "replace")
@@ -67,7 +75,7 @@ def launch(order: Order) -> Vmm:
         raise LaunchFailed(trouble or "the process that was to become QEMU died early")
     uplink = sockets.pop() if order.uplink is not None else None
     *listening, resolver = sockets
-    return Vmm(pid, os.pidfd_open(pid), console, stderr, qmp, listening, resolver, uplink)
+    return Vmm(pid, os.pidfd_open(pid), console, console_input, stderr, qmp, listening, resolver, uplink)
 
 
 def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[int, int]) -> NoReturn:

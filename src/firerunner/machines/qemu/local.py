@@ -9,37 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from firerunner.errors import BootFailed, HostUnusable, MachineError
-from firerunner.machines.qemu import console, order, processes, room, statefile
+from firerunner.errors import MachineError
+from firerunner.machines.qemu import console, processes, room, statefile
 from firerunner.machines.qemu.cgroups import Cgroups, Limits
-from firerunner.machines.qemu.checks import CHILD_ENVIRONMENT, find_program
+from firerunner.machines.qemu.checks import find_program
 from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.host import Host
 from firerunner.machines.qemu.identity import drops_privileges
+from firerunner.machines.qemu.order import Saved
 from firerunner.machines.qemu.ordering import check_image, make_order, memory_limit_mib
 from firerunner.machines.qemu.processes import Claim, Role
 from firerunner.machines.qemu.room import Allowance
+from firerunner.machines.qemu.starting import give_order, program, start_keeper
 from firerunner.machines.qemu.statefile import Phase
-from firerunner.machines.spec import MACHINE_ID, MachineSpec, Resources, Sighting
+from firerunner.machines.spec import MACHINE_ID, MachineSpec, Resources, Sighting, Started
 
-START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
-
-CHECK_REMEDY = "Run: firerunner doctor"
-
-MKFS_OPTIONS = ("-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,lazy_journal_init=1")
-"""A journal protects a disk over crashes; this one does not live that long."""
 
 HAS_RUN = (Phase.RUNNING, Phase.ENDED)
 
@@ -56,8 +48,10 @@ class LocalMachines:
         *,
         disk_dir: Path | None,
         keep_free_mib: int,
+        place: str = "machines",
     ) -> None:
-        self.directory = (state_dir / "machines").resolve()
+        """`place`: where below `state_dir` their directories are."""
+        self.directory = (state_dir / place).resolve()
         tag = hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
         self.cgroups = Cgroups(tag)
         self._host = host
@@ -73,23 +67,25 @@ class LocalMachines:
         self._disks.check()
         return room.measure_capacity(self._disks, self._allowance)
 
-    def create(self, spec: MachineSpec) -> None:
+    def create(self, spec: MachineSpec, saved: Saved | None = None) -> Started:
         """Make the machine, unless it was made before: then whether it still lives is `list`'s to say.
 
-        Raises `NoRoom`, `HostUnusable`, `BootFailed`; then nothing of the machine is left.
+        `saved`: what to restore it from, or to save it into. Raises `NoRoom`, `HostUnusable`, `BootFailed`;
+        then nothing of the machine is left.
         """
         directory = self._directory_of(spec.machine_id)
         with self._turn(spec.machine_id):
             state = statefile.read(directory)
-            if state is not None and state["phase"] in HAS_RUN:
-                return
-            self._remove(spec.machine_id)
-            with self._room_for(spec):
-                try:
-                    self._make(spec, directory)
-                except BaseException:
-                    self._remove(spec.machine_id)
-                    raise
+            if state is None or state["phase"] not in HAS_RUN:
+                self._remove(spec.machine_id)
+                with self._room_for(spec):
+                    try:
+                        self._make(spec, directory, saved)
+                    except BaseException:
+                        self._remove(spec.machine_id)
+                        raise
+                state = statefile.read(directory) or {}
+            return Started.RESTORED if state.get("start") == Started.RESTORED else Started.COLD
 
     def destroy(self, machine_id: str) -> None:
         """Remove all of the machine. Raises `MachineError` if something of it does not go."""
@@ -151,9 +147,9 @@ class LocalMachines:
         state = statefile.read(self.directory / machine_id) or {}
         return Resources(*state.get("resources", (0, 0, 0)))
 
-    def _make(self, spec: MachineSpec, directory: Path) -> None:
+    def _make(self, spec: MachineSpec, directory: Path, saved: Saved | None) -> None:
         check_image(spec.image, other_user=drops_privileges())
-        qemu = self._program(self._qemu)
+        qemu = program(self._qemu)
         accelerator = self._host.accelerator(qemu, spec.image)
         limits = Limits(memory_limit_mib(spec, accelerator), spec.resources.vcpu + 1)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -168,68 +164,16 @@ class LocalMachines:
             tsc_khz=self._host.tsc_khz(),
             cgroup_procs=self.cgroups.make(spec.machine_id, limits),
             nft=find_program("nft"),
+            saved=saved,
         )
         # While the keeper loads, the disk is made.
-        with self._keeper(directory) as keeper:
+        with start_keeper(directory, saved) as keeper:
             try:
-                self._make_disk(Path(ordered.disk), spec.resources.disk_mib)
-                self._give_order(keeper, ordered)
+                self._disks.make(spec.machine_id, spec.resources.disk_mib)
+                give_order(keeper, ordered)
             except BaseException:
                 keeper.kill()
                 raise
-
-    def _program(self, name: str) -> str:
-        path = find_program(name)
-        if path is None:
-            raise HostUnusable(f"{name} is not installed", remedy=CHECK_REMEDY)
-        return path
-
-    def _make_disk(self, path: Path, disk_mib: int) -> None:
-        with path.open("wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.truncate(disk_mib << 20)
-        done = subprocess.run(
-            [self._program("mkfs.ext4"), *MKFS_OPTIONS, str(path)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=CHILD_ENVIRONMENT,
-        )
-        if done.returncode != 0:
-            raise HostUnusable(f"mkfs.ext4 failed: {done.stderr.strip()}", remedy=CHECK_REMEDY)
-
-    def _keeper(self, directory: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            processes.keeper_command(sys.executable, directory),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            start_new_session=True,
-        )
-
-    def _give_order(self, keeper: subprocess.Popen[bytes], ordered: order.Order) -> None:
-        try:
-            out, err = keeper.communicate(order.to_json(ordered).encode(), START_TIMEOUT_S)
-            answer: dict[str, Any] = json.loads(out)
-        except subprocess.TimeoutExpired as error:
-            raise BootFailed(
-                f"the keeper of {ordered.machine_id} did not report within {START_TIMEOUT_S:.0f} s",
-                remedy="Is the computer overloaded? Lower the host's capacity.",
-            ) from error
-        except ValueError as error:
-            complaint = err.decode("utf-8", "replace").strip()[-2000:]
-            raise HostUnusable(f"the keeper could not start: {complaint}", remedy=CHECK_REMEDY) from error
-        failed = answer.get("failed")
-        if failed and answer.get("host"):
-            raise HostUnusable(f"{ordered.machine_id} could not be started: {failed}", remedy=CHECK_REMEDY)
-        if failed:
-            raise BootFailed(
-                f"{ordered.machine_id}: {failed}",
-                remedy=f"QEMU's last words: {answer.get('stderr') or 'none'}",
-            )
 
     def _remove(self, machine_id: str) -> None:
         """Processes first, then control groups, then the directory: it names the rest."""

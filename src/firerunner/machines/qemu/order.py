@@ -24,6 +24,21 @@ class Fd:
     BOOT = 7
     ROOT = 8
     DISK = 9
+    MEMORY = 10
+    """The guest's memory, of a machine that is saved or restored."""
+
+
+class Saved(NamedTuple):
+    """The two parts of a saved state: descriptors that the keeper has been given when it was started."""
+
+    memory: int
+    """The guest's memory, as a file in memory; sealed against writing where a machine is restored of it."""
+    devices: int
+    """QEMU's migration stream of all else (docs/devel/migration.rst of QEMU)."""
+    restore: bool
+    """False: the machine is booted to be saved, and ends then."""
+    key: str
+    """Names the state (`statekey`)."""
 
 
 class Listener(NamedTuple):
@@ -69,6 +84,8 @@ class Order(NamedTuple):
     disk: str
     boot: str
     """Content of the fw_cfg file: machine id, gate address, credential."""
+    woken_by: str
+    """What is written to the console of a restored guest: that it can go on, and as whom."""
     host_address: str
     guest_address: str
     listeners: list[Listener]
@@ -82,6 +99,8 @@ class Order(NamedTuple):
     """Files that the keeper writes its process id to before it starts QEMU."""
     memory_limit_mib: int | None
     max_lifetime_s: float
+    saved: Saved | None
+    """None: an ordinary, cold boot."""
     facts: dict[str, Any]
     """Passed on into the state file as it is."""
 
@@ -100,4 +119,6 @@ def from_json(text: str) -> Order:
         fields["uplink"] = uplink._replace(domains=[(parent, port) for parent, port in uplink.domains])
     if fields["identity"] is not None:
         fields["identity"] = Identity(*fields["identity"])
+    if fields["saved"] is not None:
+        fields["saved"] = Saved(*fields["saved"])
     return Order(**fields)

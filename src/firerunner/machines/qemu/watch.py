@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from firerunner.machines.qemu.console import ConsoleLog
+from firerunner.machines.qemu.console import ConsoleLog, Spotter
+from firerunner.machines.qemu.control import Control, ControlLost
 from firerunner.machines.qemu.launch import Vmm
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.qemu.outward import Outward
@@ -19,10 +20,16 @@ from firerunner.machines.qemu.relay import Relay
 from firerunner.machines.qemu.resolver import Resolver
 
 SHOW_DEADLINE_S = 20.0
-"""QEMU answers on its control socket within 0.1 s; past this it hangs."""
+"""QEMU answers on its control socket within 0.1 s; a restored guest in under a second."""
+
+TEMPLATE_DEADLINE_S = 60.0
+"""A guest that is to be saved gets there in 3 s by emulation, if the computer has nothing else to do."""
 
 STDERR_TAIL_BYTES = 8192
 READ_BYTES = 65536
+
+TEMPLATE, RESTORED, BOOTED = MARKS = (b"template", b"restored", b"booted")
+"""Words of the guest's first two stages (`say` in `guest/files`)."""
 
 
 class End(NamedTuple):
@@ -35,15 +42,28 @@ class End(NamedTuple):
     ran: bool
 
 
-async def watch(order: Order, vmm: Vmm, running: Callable[[], None]) -> End:
-    """Serve the machine until QEMU has ended; call `running` once QEMU answers."""
-    return await _Watch(order, vmm, running).until_end()
+async def watch(
+    order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None], unread: bytes = b""
+) -> End:
+    """Serve the machine until QEMU has ended; call `running` once QEMU answers, and the guest if it is
+    restored, or once a template has been saved; `booted` when a restored guest has come to the gate.
+    `unread`: what came from QEMU's control socket before."""
+    return await _Watch(order, vmm, running, booted, unread).until_end()
 
 
 class _Watch:
-    def __init__(self, order: Order, vmm: Vmm, running: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        vmm: Vmm,
+        running: Callable[[], None],
+        booted: Callable[[], None],
+        unread: bytes,
+    ) -> None:
         self._vmm = vmm
         self._running = running
+        self._booted: Callable[[], None] | None = booted
+        self._unread = unread
         self._lifetime_s = order.max_lifetime_s
         rules = order.uplink
         outward = Outward(rules.domains, rules.resolves) if rules is not None else None
@@ -52,42 +72,51 @@ class _Watch:
             self._relay.lead_outward(vmm.uplink, outward)
         self._resolver = Resolver(vmm.resolver, order.names, outward)
         self._console = ConsoleLog(Path(order.directory))
+        self._saved = order.saved
+        self._marks = Spotter(*MARKS)
         self._stderr = b""
         self._told = ""
         self._shutdown = ""
         self._shown = False
+        self._awaited = ""
 
     async def until_end(self) -> End:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(self._vmm.pidfd, ended.set)
-        self._read_all(self._vmm.console, self._console.write)
+        self._read_all(self._vmm.console, self._hear_guest)
         self._read_all(self._vmm.stderr, self._keep_stderr)
         loop.add_signal_handler(signal.SIGTERM, self._kill, "stopped with its keeper by SIGTERM")
         loop.call_later(self._lifetime_s, self._kill, "lifetime over")
-        loop.call_later(SHOW_DEADLINE_S, self._kill_unless_shown)
-        control = asyncio.create_task(self._control())
+        saving = self._saved is not None and not self._saved.restore
+        deadline_s = TEMPLATE_DEADLINE_S if saving else SHOW_DEADLINE_S
+        loop.call_later(deadline_s, self._kill_unless_shown, deadline_s)
+        talking = asyncio.create_task(self._talk())
         resolving = asyncio.create_task(self._resolver.serve())
         await ended.wait()
         _, status = os.waitpid(self._vmm.pid, 0)  # noqa: ASYNC222  # it has ended
-        await control
+        await talking
         resolving.cancel()
         await self._relay.aclose()
-        for fd, take in ((self._vmm.console, self._console.write), (self._vmm.stderr, self._keep_stderr)):
+        for fd, take in ((self._vmm.console, self._hear_guest), (self._vmm.stderr, self._keep_stderr)):
             loop.remove_reader(fd)
             while _read_some(fd, take):
                 pass
         self._console.close()
         stderr = self._stderr.decode("utf-8", "replace")
+        if self._saved is not None and not self._shown and self._marks.complaint:
+            self._told = f"{self._awaited}: {self._marks.complaint}"
         return End(status, self._told, self._shutdown, stderr, self._shown)
 
     def _kill(self, reason: str) -> None:
         self._told = self._told or reason
-        signal.pidfd_send_signal(self._vmm.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            signal.pidfd_send_signal(self._vmm.pidfd, signal.SIGKILL)
 
-    def _kill_unless_shown(self) -> None:
+    def _kill_unless_shown(self, deadline_s: float) -> None:
         if not self._shown:
-            self._kill(f"VMM did not answer on its control socket in {SHOW_DEADLINE_S:.0f} s")
+            who = "VMM did not answer on its control socket" if self._saved is None else self._awaited
+            self._kill(f"{who} in {deadline_s:.0f} s")
 
     def _read_all(self, fd: int, take: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -99,30 +128,53 @@ class _Watch:
 
         loop.add_reader(fd, readable)
 
+    def _hear_guest(self, data: bytes) -> None:
+        self._console.write(data)
+        if self._saved is None:
+            return
+        self._marks.look(data)
+        if self._booted is not None and self._marks.seen(BOOTED).is_set():
+            self._booted()
+            self._booted = None
+
     def _keep_stderr(self, data: bytes) -> None:
         self._stderr = (self._stderr + data)[-STDERR_TAIL_BYTES:]
 
-    async def _control(self) -> None:
-        """Talk QMP: JSON lines; a greeting, one command of ours, then events until QEMU ends."""
-        reader, writer = await asyncio.open_connection(sock=self._vmm.qmp)
+    async def _talk(self) -> None:
+        """Bring the machine to where it runs; then hear events until QEMU ends."""
+        control = Control(self._vmm.qmp, self._hear_event, self._unread)
+        listening = asyncio.create_task(control.listen())
         try:
-            async for line in reader:
-                self._heard(json.loads(line), writer)
+            await self._bring_up(control)
+        except ControlLost as error:
+            if self._saved is not None:
+                self._kill(f"{self._awaited}: {error}")
+        except OSError as error:  # of `running`
+            self._kill(f"the keeper cannot write its state: {error.strerror}")
+        try:
+            await listening
         except Exception as error:  # a QEMU that a guest has broken into may say anything
             print(f"control socket: {error!r}", file=sys.stderr, flush=True)
-        finally:
-            writer.close()
 
-    def _heard(self, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        if "QMP" in message:
-            writer.write(b'{"execute": "qmp_capabilities"}\n')
-        elif "return" in message and not self._shown:
-            try:
-                self._running()
-                self._shown = True
-            except OSError as error:
-                self._kill(f"the keeper cannot write its state: {error.strerror}")
-        elif message.get("event") == "SHUTDOWN":
+    async def _bring_up(self, control: Control) -> None:
+        if self._saved is not None and self._saved.restore:  # `wake` has talked to it
+            self._awaited = "a restored guest did not answer"
+            await control.unless_lost(self._marks.seen(RESTORED).wait(), self._awaited)
+        else:
+            await control.execute("qmp_capabilities")
+        if self._saved is not None and not self._saved.restore:
+            self._awaited = "the guest did not come to where it is to be saved"
+            await control.unless_lost(self._marks.seen(TEMPLATE).wait(), self._awaited)
+            self._awaited = "the state was not written"
+            await control.save(self._saved.devices)
+            self._told = "saved"
+        self._running()
+        self._shown = True
+        if self._told:
+            await control.quit()
+
+    def _hear_event(self, message: dict[str, Any]) -> None:
+        if message["event"] == "SHUTDOWN":
             self._shutdown = message["data"]["reason"]
 
 
