@@ -191,7 +191,16 @@ class Given:
         return [
             Pool(
                 **{"name": "small", "gitlab": "gitlab", "image": "debian-12", "executor": "shell"},
-                **{"limit": 20, "warm": 2, "machines": len(machines), "jobs": 1, "silent": self.silent},
+                **{
+                    "limit": 20,
+                    "warm_wished": 3,
+                    "warm": 2,
+                    "warm_coming": 1,
+                    "warm_fewer": None,
+                    "machines": len(machines),
+                    "jobs": 1,
+                    "silent": self.silent,
+                },
                 resources=Size.model_validate(SMALL),
             )
         ]
