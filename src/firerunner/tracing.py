@@ -149,7 +149,7 @@ class Tracing:
                 "firerunner.machine.id": machine.machine_id,
             }
             failed = machine.state is MachineState.FAILED
-            begun = machine.state_since - move.stayed_s
+            begun = max(machine.state_since - move.stayed_s, self._begun(key))  # it may have waited
             self._send(Span(*key, f"machine {move.was}", begun, machine.state_since, told, failed=failed))
         if machine.state is MachineState.GONE:
             self._jobs.pop(machine.machine_id, None)
@@ -176,7 +176,12 @@ class Tracing:
             told["http.response.status_code"] = call.status
         failed = call.status is None or call.status >= _ERRORS
         name = f"GitLab {call.endpoint}"
-        self._send(Span(*key, name, ended_at - call.seconds, ended_at, told, is_call=True, failed=failed))
+        begun = max(ended_at - call.seconds, self._begun(key))  # two clocks
+        self._send(Span(*key, name, begun, ended_at, told, is_call=True, failed=failed))
+
+    def _begun(self, key: Key) -> float:
+        known = self._traces.get(key)
+        return known.start if known is not None else 0.0
 
     def _trace(self, key: Key, start: float) -> _Trace:
         """The job's; a new one, from `start` on, of a job that was taken before this process led."""
