@@ -9,9 +9,13 @@ from pathlib import Path
 from firerunner.clock import SteadyClock
 from firerunner.errors import FireRunnerError, KeyMissing
 from firerunner.images import Store
-from firerunner.ledger import Keyring, Ledger
+from firerunner.ledger import Keyring, Ledger, MachineRecord
 from firerunner.machines.qemu import QemuDriver
 from firerunner.settings import Settings
+from firerunner.telemetry import LogFile
+
+MIB = 1024 * 1024
+DAY_S = 86_400.0
 
 
 def make_state_dir(path: Path) -> None:
@@ -61,6 +65,14 @@ async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
         await ledger.aclose()
 
 
+def log_file(settings: Settings) -> LogFile | None:
+    """The file to log to; None: standard error."""
+    log = settings.log
+    if log.file is None:
+        return None
+    return LogFile(log.file, log.max_mib * MIB, log.keep_files, log.keep_days * DAY_S, log.compress)
+
+
 def image_store(settings: Settings) -> Store:
     """The image store of these settings."""
     return Store(settings.image_store)
@@ -74,22 +86,16 @@ async def images_in_use(settings: Settings) -> set[str]:
         return {machine.image_digest for machine in await ledger.machines()}
 
 
-async def console_of(settings: Settings, machine_id: str, max_bytes: int) -> bytes:
-    """The end of a machine's console. Raises FireRunnerError for a machine that nobody knows."""
-    async with existing_ledger(settings) as ledger:
-        machine = await ledger.machine(machine_id)
-        if machine is None:
-            raise FireRunnerError(
-                f"there is no machine {machine_id}", remedy="See `firerunner machines --all`"
-            )
+async def console_of(settings: Settings, machine: MachineRecord, max_bytes: int) -> bytes:
+    """The end of a machine's console. Raises FireRunnerError if its host gives it to nobody."""
     host = next((host for host in settings.hosts if host.name == machine.host), None)
     if host is not None and host.driver == "flintlock":
         raise FireRunnerError(
-            f"the console of {machine_id} is on host {host.name}: Flintlock gives it to nobody",
-            remedy=f"In its --state-dir: vm/{host.namespace}/{machine_id}-*/*/firecracker.stdout",
+            f"the console of {machine.machine_id} is on host {host.name}: Flintlock gives it to nobody",
+            remedy=f"In its --state-dir: vm/{host.namespace}/{machine.machine_id}-*/*/firecracker.stdout",
         )
     driver = QemuDriver(settings.state_dir)
     try:
-        return await driver.console(machine_id, max_bytes)
+        return await driver.console(machine.machine_id, max_bytes)
     finally:
         await driver.aclose()

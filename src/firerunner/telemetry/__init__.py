@@ -1,6 +1,7 @@
 """Metrics and logs."""
 
 from firerunner.telemetry.counters import Counters
-from firerunner.telemetry.logs import configure_logs, set_log_level
+from firerunner.telemetry.logs import configure_logs
+from firerunner.telemetry.rotating import LogFile
 
-__all__ = ["Counters", "configure_logs", "set_log_level"]
+__all__ = ["Counters", "LogFile", "configure_logs"]
