@@ -197,7 +197,6 @@ async def _take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
     except (OverflowError, ValueError) as error:  # numbers and names that no database takes
         await _give_back(ctx, machine_id, raw, f"{type(error).__name__}: {error}")
         return
-    ctx.log.info("job taken", job=new.job_id, name=new.name, project=new.project_path, machine=machine_id)
     ctx.wake_gate(machine_id)
 
 
@@ -242,5 +241,4 @@ async def fail_machine(
     except StaleWrite:
         return
     ctx.counters.deaths.labels(machine.pool).inc()
-    ctx.log.warning("machine failed", machine=machine_id, reason=reason, job=machine.job_id)
     ctx.post_machine(machine)

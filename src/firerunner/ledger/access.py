@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from firerunner.clock import SteadyClock
 from firerunner.ledger import database, lease, migrate
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import Clock
+from firerunner.ledger.states import JobState, MachineState
 from firerunner.ledger.transaction import Transaction
 from firerunner.ledger.writer import FAILURES, Writer, translate
 
 T = TypeVar("T")
+log = structlog.get_logger("firerunner.ledger")
+
+_SAD = frozenset({f"machine {MachineState.FAILED}", f"job {JobState.RETURNED}"})
+
 SLOW_S = 1.0
 """An answer that took longer does not tell what time it is."""
 _SERVER_TIME = sa.text("SELECT extract(epoch FROM clock_timestamp())")
@@ -61,14 +68,21 @@ class Access:
     async def write(self, work: Work[T]) -> T:
         """One transaction, fenced if there is an epoch, durable when this returns."""
 
+        told: list[dict[str, Any]] = []
+
         async def fenced(connection: AsyncConnection, passed: set[int]) -> T:
-            tx = Transaction(connection, self.clock(), self.epoch)
+            tx = Transaction(connection, self.clock(), self.epoch, told)
+            told.clear()  # it may be run a second time
             if tx.epoch is not None and tx.epoch not in passed:  # no leader can change within a transaction
                 await lease.fence(tx)
                 passed.add(tx.epoch)
             return await work(tx)
 
-        return await self.writer.run(fenced)
+        result = await self.writer.run(fenced)
+        for line in told:
+            level = logging.WARNING if line["event"] in _SAD else logging.INFO
+            log.log(level, **line)
+        return result
 
     async def read(self, work: Work[T]) -> T:
         """A consistent look; never waits for a writer on SQLite."""

@@ -13,12 +13,15 @@ from firerunner.ledger import journal, machines, transitions
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
 from firerunner.ledger.schema import answers, jobs
+from firerunner.ledger.schema import machines as machine_rows
 from firerunner.ledger.states import JOB_TRANSITIONS, OPEN_JOBS, JobState, MachineState
 from firerunner.ledger.transaction import Transaction
 
 _COLUMNS = [column for column in jobs.c if column is not jobs.c.token]
-_SELECT = sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload")).outerjoin(
-    answers, answers.c.job_id == jobs.c.job_id
+_SELECT = (
+    sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload"), machine_rows.c.host)
+    .outerjoin(answers, answers.c.job_id == jobs.c.job_id)
+    .outerjoin(machine_rows, machine_rows.c.machine_id == jobs.c.machine_id)
 )
 
 # Made once: to make a statement takes longer than to run it.
@@ -150,6 +153,7 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> 
             "asked_at": machine.ask_started_at,
         },
     )
+    _tell(tx, record, JobState.TAKEN, None, machine=machine_id)
     record = replace(record, has_payload=has_payload)
     # The machine may have died while the ask was in flight; then the job waits for another one.
     return await _assign(tx, record, machine) if _is_free(machine) else record
@@ -211,7 +215,9 @@ async def move(
     if is_over:
         await tx.connection.execute(_FORGET, {"job": job_id})
         values["has_payload"] = False
-    await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})
+    await _journal_move(tx, old, old.state, to, {"reason": reason, **changes, "machine": old.machine_id})
+    if to is JobState.TAKEN:
+        values["host"] = None
     return replace(old, **values)
 
 
@@ -262,8 +268,9 @@ async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> Jo
     await _update(tx, job.job_id, values)
     if not machine.room_held:
         await machines.hold_room(tx, machine.machine_id)
-    await _journal_move(tx, job, JobState.ASSIGNED, {"machine": machine.machine_id})
-    return replace(job, **values)
+    assigned = replace(job, **values, host=machine.host)
+    await _journal_move(tx, assigned, job.state, JobState.ASSIGNED, {"machine": machine.machine_id})
+    return assigned
 
 
 async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:
@@ -271,16 +278,17 @@ async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:
     return claimed.rowcount > 0
 
 
-async def _journal_move(tx: Transaction, old: JobRecord, to: JobState, detail: Mapping[str, Any]) -> None:
-    await journal.write(
-        tx,
-        "job",
-        str(old.job_id),
-        "moved",
-        from_state=old.state,
-        to_state=to,
-        detail={name: value for name, value in detail.items() if value not in {None, ""}},
-    )
+async def _journal_move(
+    tx: Transaction, job: JobRecord, was: JobState, to: JobState, detail: Mapping[str, Any]
+) -> None:
+    known = {name: value for name, value in detail.items() if value not in {None, ""}}
+    await journal.write(tx, "job", str(job.job_id), "moved", from_state=was, to_state=to, detail=known)
+    _tell(tx, job, to, was, **known)
+
+
+def _tell(tx: Transaction, job: JobRecord, to: JobState, was: JobState | None, **facts: Any) -> None:
+    about = {"job": job.job_id, "name": job.name, "project": job.project_path}
+    tx.tell("job", to, was, **about, pool=job.pool, host=job.host, **facts)
 
 
 async def _update(tx: Transaction, job_id: int, values: Mapping[str, Any]) -> None:
@@ -308,4 +316,5 @@ def _record(row: Any) -> JobRecord:
         trace_bytes=row.trace_bytes,
         has_payload=bool(row.has_payload),
         reason=row.reason,
+        host=row.host,
     )

@@ -16,7 +16,9 @@ from firerunner.ledger.states import MACHINE_TRANSITIONS, MachineState
 from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
 
-_SELECT = sa.select(machines, jobs.c.job_id).outerjoin(jobs, jobs.c.machine_id == machines.c.machine_id)
+_SELECT = sa.select(machines, jobs.c.job_id, jobs.c.project_path).outerjoin(
+    jobs, jobs.c.machine_id == machines.c.machine_id
+)
 
 # Made once: to make a statement takes longer than to run it.
 _FIND = _SELECT.where(machines.c.machine_id == sa.bindparam("wanted"))
@@ -116,6 +118,7 @@ async def reserve(
         to_state=MachineState.RESERVED,
         detail={"pool": pool, "host": host, "image": image_digest} | ({"asking": True} if asking else {}),
     )
+    tx.tell("machine", MachineState.RESERVED, None, machine=machine_id, pool=pool, host=host)
     return record
 
 
@@ -143,6 +146,17 @@ async def move(
         to_state=to,
         detail=({"reason": reason} if reason else {})
         | {name: value for name, value in facts.items() if name != "credential_hash"},
+    )
+    tx.tell(
+        "machine",
+        to,
+        old.state,
+        machine=machine_id,
+        pool=old.pool,
+        host=old.host,
+        job=old.job_id,
+        project=old.project_path,
+        reason=reason,
     )
     return replace(old, **values)
 
@@ -287,4 +301,5 @@ def _record(row: Any) -> MachineRecord:
         job_id=row.job_id,
         reason=row.reason,
         gitlab=row.gitlab,
+        project_path=row.project_path,
     )

@@ -92,6 +92,8 @@ class MachineRecord:
     """Why it is in this state, for operators."""
     gitlab: str = DEFAULT_GITLAB
     """The name of the GitLab that it is asked for."""
+    project_path: str | None = None
+    """The project of its job."""
 
 
 class MachineFacts(TypedDict, total=False):
@@ -153,6 +155,8 @@ class JobRecord:
     has_payload: bool = False
     """True while the raw answer (with CI secrets) is still kept for delivery."""
     reason: str = ""
+    host: str | None = None
+    """Where its machine is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,3 +17,12 @@ class Transaction:
     """Unix seconds: the one time of all that happens in it."""
     epoch: int | None = None
     """The epoch of the leader that writes, or None for an observer."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of state, for the log; a line for each is written once they are committed."""
+
+    def tell(self, kind: str, to: str, was: str | None, **facts: Any) -> None:
+        """A machine or a job has changed its state. Facts that are not known are left out."""
+        known = {name: value for name, value in facts.items() if value not in {None, ""}}
+        self.told.append(
+            {"event": f"{kind} {to}", "was": was, **known} if was else {"event": f"{kind} {to}", **known}
+        )

@@ -7,6 +7,7 @@ one understands. Compressing and removing are done by a thread: the service does
 
 from __future__ import annotations
 
+import glob
 import gzip
 import logging
 import os
@@ -94,11 +95,15 @@ class RotatingFile(logging.Handler):
         self._tidy()
 
     def _tidy(self) -> None:
-        if self._tidying is None or not self._tidying.is_alive():
-            self._tidying = threading.Thread(
-                target=tidy, args=(self._wanted, time.time()), name="log-rotation"
-            )
-            self._tidying.start()
+        before = self._tidying
+
+        def in_turn() -> None:
+            if before is not None:
+                before.join()
+            tidy(self._wanted, time.time())
+
+        self._tidying = threading.Thread(target=in_turn, name="log-rotation")
+        self._tidying.start()
 
     def _complain(self, error: OSError) -> None:
         now = time.monotonic()
@@ -110,6 +115,8 @@ class RotatingFile(logging.Handler):
 def tidy(log: LogFile, now: float) -> None:
     """Compress the files that were put aside, and remove those that are too many or too old (`now`: Unix
     seconds)."""
+    for part in log.path.parent.glob(f"{glob.escape(log.path.name)}.*{_PART}"):
+        part.unlink(missing_ok=True)
     for number, aside in enumerate(put_aside(log.path)):
         with suppress(OSError):
             if number >= log.keep_files or now - aside.stat().st_mtime > log.keep_s:

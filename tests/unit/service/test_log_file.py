@@ -62,7 +62,9 @@ def test_it_goes_on_where_the_last_process_has_ended(written: Callable[..., Path
     assert [part.stat().st_size for part in (*put_aside(path), path)] == [200, 100]
 
 
-def test_a_line_longer_than_the_file_may_be_is_written_as_a_whole(written: Callable[..., Path], path: Path) -> None:
+def test_a_line_longer_than_the_file_may_be_is_written_as_a_whole(
+    written: Callable[..., Path], path: Path
+) -> None:
     file = RotatingFile(wanted(path))
     file.emit(record("y" * 1000))
     file.emit(record("z"))
@@ -107,9 +109,7 @@ def test_a_copy_that_was_broken_off_is_begun_anew(written: Callable[..., Path]) 
     assert sorted(each.name for each in path.parent.iterdir()) == [path.name, packed.name]
 
 
-def test_a_full_disk_costs_no_line_and_is_told_once(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_costs_no_line_and_is_told_once(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = RotatingFile(wanted(path))
     file._file.close()
     with Path("/dev/full").open("wb", buffering=0) as full:
@@ -123,5 +123,5 @@ def test_a_full_disk_costs_no_line_and_is_told_once(
 
 
 def test_a_file_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(FireRunnerError, match="cannot be written: .*Set `log.file` to one that"):
+    with pytest.raises(FireRunnerError, match=r"cannot be written: .*Set `log.file` to one that"):
         RotatingFile(wanted(tmp_path))

@@ -101,6 +101,11 @@ SEEN_BY = {
     "database.keep_days": "test_what_is_over_is_kept_for_so_many_days",
     "log.level": "test_logs_have_the_form_and_the_level_that_is_set",
     "log.format": "test_logs_have_the_form_and_the_level_that_is_set",
+    "log.file": "test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say",
+    "log.max_mib": "test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say",
+    "log.keep_files": "test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say",
+    "log.keep_days": "test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say",
+    "log.compress": "test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say",
     "state_dir": "test_without_them_all_is_in_the_state_directory",
     "image_dir": "test_images_are_looked_for_where_the_settings_say",
 }
