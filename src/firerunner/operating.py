@@ -7,15 +7,23 @@ from collections.abc import Callable
 from firerunner.control import KnownPools
 from firerunner.control.asking import fail_machine
 from firerunner.errors import NotLeader
+from firerunner.gate.looking import Looks
 from firerunner.leading import Term
 from firerunner.ledger import HostOrder, HostUse, Ledger, MachineRecord
 from firerunner.machines.spec import Resources
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Host, Operations, Pool, Size
 
+LOOK_S = 75.0
+"""Longer than a guest lets a script run."""
+
 
 def operations(
-    settings: Callable[[], Settings], ledger: Ledger, known: KnownPools, term: Callable[[], Term | None]
+    settings: Callable[[], Settings],
+    ledger: Ledger,
+    known: KnownPools,
+    term: Callable[[], Term | None],
+    looks: Looks,
 ) -> Operations:
     """For the API of this service. `settings` gives those in force, `term` what leads, if it is this one."""
 
@@ -65,6 +73,7 @@ def operations(
         hosts=hosts,
         pools=pools,
         destroy=destroy,
+        look=lambda machine_id, script: looks.run(machine_id, script, LOOK_S),
     )
 
 

@@ -101,7 +101,9 @@ class _Service:
         self._door = Door(self._on_hook, lambda outcome: counters.hooks.labels(outcome).inc())
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
-        acts = operations(lambda: self._reloader.settings, ledger, self._pools, lambda: self._term)
+        acts = operations(
+            lambda: self._reloader.settings, ledger, self._pools, lambda: self._term, gate.looks
+        )
         api = create_api(acts, self._access, counters.count_api)
         web = create_web(self._door.endpoint, self._readiness, counters, api)
         gate.open()

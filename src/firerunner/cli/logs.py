@@ -12,6 +12,7 @@ import typer
 from firerunner.app import console_of, existing_ledger
 from firerunner.cli.events import readable
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, errors, out, print_json, public
+from firerunner.cli.wording import harmless
 from firerunner.errors import FireRunnerError
 from firerunner.ledger import JobRecord, JournalEntry, Ledger, MachineRecord, MachineState
 from firerunner.settings import Settings, load_settings
@@ -111,10 +112,4 @@ async def _console(
         said = await console_of(settings, last, max_bytes)
     except FireRunnerError as error:
         return None, str(error)
-    return _harmless(said), ""
-
-
-def _harmless(said: bytes) -> str:
-    """Whoever runs in the guest writes to its console, and what a terminal obeys is left out."""
-    text = said.decode("utf-8", "replace").replace("\r\n", "\n")
-    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+    return harmless(said.decode("utf-8", "replace")), ""

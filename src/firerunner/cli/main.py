@@ -14,12 +14,14 @@ from firerunner.cli import (
     doctor,
     events,
     gitlab,
+    hold,
     hosts,
     image,
     key,
     logs,
     report,
     serve,
+    shell,
     show,
     support,
     top,
@@ -51,6 +53,8 @@ app.command("cordon")(hosts.cordon)
 app.command("uncordon")(hosts.uncordon)
 app.command("drain")(hosts.drain)
 app.command("believe")(hosts.believe)
+app.command("shell")(shell.shell)
+app.add_typer(hold.app, name="hold")
 app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
 app.add_typer(gitlab.app, name="gitlab")

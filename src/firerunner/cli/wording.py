@@ -1,4 +1,4 @@
-"""How commands write moments and spans of time."""
+"""How commands write moments, spans of time, and what a guest has printed."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def span(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def harmless(text: str) -> str:
+    """Whoever runs in a guest prints what it likes; what a terminal obeys is left out."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")

@@ -302,4 +302,5 @@ def _record(row: Any) -> MachineRecord:
         reason=row.reason,
         gitlab=row.gitlab,
         project_path=row.project_path,
+        held_until=row.held_until,
     )

@@ -94,6 +94,8 @@ class MachineRecord:
     """The name of the GitLab that it is asked for."""
     project_path: str | None = None
     """The project of its job."""
+    held_until: float | None = None
+    """Until when it is kept for a look, its job having failed; None if it is not."""
 
 
 class MachineFacts(TypedDict, total=False):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
 from firerunner.ledger import HostUse
 from firerunner.web.access import Caller
-from firerunner.web.guard import caller_of, only_json
+from firerunner.web.guard import By, only_json
+from firerunner.web.holding import add_holding
 from firerunner.web.models import Done, Why
 from firerunner.web.operations import Operations
 from firerunner.web.reading import MachineId
@@ -38,21 +38,14 @@ _USES = {
 }
 
 
-def _caller(request: Request) -> Caller:
-    return caller_of(request)
-
-
-By = Annotated[Caller, Depends(_caller)]
-
-
 def create_acting(operations: Operations) -> APIRouter:
     """The router."""
     router, ledger = APIRouter(dependencies=[Depends(only_json)]), operations.ledger
     log = structlog.get_logger("firerunner.api")
 
-    async def audited(act: str, target: str, by: Caller, reason: str) -> Done:
+    async def audited(act: str, target: str, by: Caller, reason: str, **more: str) -> Done:
         """The row in the journal. Raises LedgerError, and then nothing is done."""
-        detail = {"who": by.fingerprint, "client": by.address, "target": target, "reason": reason}
+        detail = {"who": by.fingerprint, "client": by.address, "target": target, "reason": reason, **more}
         number = await ledger.note(OPERATOR, target, act, detail)
         log.info("an operator acts", act=act, **detail)
         return Done(act=act, target=target, journal=number)
@@ -97,4 +90,5 @@ def create_acting(operations: Operations) -> APIRouter:
         await operations.destroy(machine_id, f"destroyed by an operator ({why.reason})")
         return done
 
+    add_holding(router, operations, audited)
     return router

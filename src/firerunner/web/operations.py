@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
+from firerunner.gate.looking import Seen
 from firerunner.ledger import Ledger
 from firerunner.web.models import Host, Pool
 
@@ -19,3 +20,5 @@ class Operations:
     pools: Callable[[], Awaitable[list[Pool]]]
     destroy: Callable[[str, str], Awaitable[None]]
     """Gives up the machine of that id, for that reason."""
+    look: Callable[[str, str], Awaitable[Seen | None]]
+    """Runs a script on the held machine of that id; None if nothing comes back."""

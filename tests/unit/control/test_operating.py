@@ -34,7 +34,7 @@ def operating(world: World) -> Operations:
         {"gitlab": {"url": world.gitlab.url}, "pools": [pool], "hosts": [HostSettings(labels={"zone": "a"})]}
     )
     term = Term(world.context, world.controller, cast(Sizing, _NoSizes()), NOBODY, NOBODY, None)
-    return operations(lambda: settings, world.ledger, world.context.pools, lambda: term)
+    return operations(lambda: settings, world.ledger, world.context.pools, lambda: term, world.gate.looks)
 
 
 async def test_the_job_of_a_destroyed_machine_is_reported(world: World) -> None:

@@ -55,6 +55,8 @@ SEEN_BY = {
     "pools.max_job_time": "test_no_job_runs_longer_than_the_pool_says",
     "pools.boot_timeout": "test_a_guest_that_does_not_boot_in_time_is_given_up_and_the_job_gets_another",
     "pools.runner_config": "test_what_a_pool_and_a_host_say_is_seen",
+    "pools.hold.time": "test_the_gate_knows_how_long_and_how_many_of_a_pool_are_kept",
+    "pools.hold.limit": "test_the_gate_knows_how_long_and_how_many_of_a_pool_are_kept",
     "pools.docker_daemon": "test_images_come_from_private_registries_and_mirrors",
     "hosts.name": "test_machines_are_made_on_the_pools_hosts_only",
     "hosts.driver": "test_address_namespace_bridge_and_gate_reach_the_daemon",

@@ -12,6 +12,7 @@ import httpx
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
+from firerunner.gate.looking import Seen
 from firerunner.intake import Door
 from firerunner.ledger import JobState, Keyring, Ledger, MachineState, NewJob
 from firerunner.machines.spec import Resources
@@ -37,11 +38,15 @@ class Given:
     ledger: Ledger
     hosts: list[str] = field(default_factory=lambda: ["kvm-1", "local"])
     destroyed: list[tuple[str, str]] = field(default_factory=list)
+    looked: list[tuple[str, str]] = field(default_factory=list)
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         self.counters = Counters()
         self.access = Access()
-        self.api = Operations(self.ledger, self._host_names, self._hosts, self._pools, self._destroy)
+        self.api = Operations(
+            self.ledger, self._host_names, self._hosts, self._pools, self._destroy, self._look
+        )
         door = Door(lambda hook: None, lambda outcome: None)
         self.app: ASGIApp = create_web(
             door.endpoint,
@@ -122,6 +127,10 @@ class Given:
 
     async def _destroy(self, machine_id: str, reason: str) -> None:
         self.destroyed.append((machine_id, reason))
+
+    async def _look(self, machine_id: str, script: str) -> Seen | None:
+        self.looked.append((machine_id, script))
+        return self.seen
 
     async def _ready(self) -> Readiness:
         return Readiness(ready=True, reasons={}, pools={})
