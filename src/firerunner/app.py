@@ -31,22 +31,28 @@ def make_state_dir(path: Path) -> None:
 
 @asynccontextmanager
 async def existing_ledger(settings: Settings, *, key_is_there: bool = False) -> AsyncIterator[Ledger]:
-    """The ledger of a service that has run before; a look at it makes nothing. Raises FireRunnerError.
+    """The ledger of a service that has run before; a look at it makes nothing and leaves its tables as they
+    are. Raises FireRunnerError.
 
     `key_is_there`: so has its key file to be, which is else made.
     """
-    if not _has_ledger(settings):
-        raise FireRunnerError(
-            f"there is no ledger at {settings.database_url}",
-            remedy="Has `firerunner serve` run with this --config?",
-        )
+    must_have_ledger(settings)
     if key_is_there and not settings.key_file.exists():
         raise KeyMissing(
             f"there is no key file at {settings.key_file}",
             remedy="Restore it from its backup: the secrets in the ledger cannot be read without it",
         )
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings, as_it_is=True) as ledger:
         yield ledger
+
+
+def must_have_ledger(settings: Settings) -> None:
+    """Raises FireRunnerError if no service has run before."""
+    if not _has_ledger(settings):
+        raise FireRunnerError(
+            f"there is no ledger at {settings.database_url}",
+            remedy="Has `firerunner serve` run with this --config?",
+        )
 
 
 def _has_ledger(settings: Settings) -> bool:
@@ -55,10 +61,10 @@ def _has_ledger(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger of these settings, made if it is not there, and up to date."""
+async def open_ledger(settings: Settings, *, as_it_is: bool = False) -> AsyncIterator[Ledger]:
+    """The ledger of these settings, made if it is not there, and up to date; `as_it_is`: see `Ledger`."""
     keys = Keyring.load_or_create(settings.key_file)
-    ledger = await Ledger.open(settings.database_url, keys, SteadyClock())
+    ledger = await Ledger.open(settings.database_url, keys, SteadyClock(), as_it_is=as_it_is)
     try:
         yield ledger
     finally:
@@ -82,7 +88,7 @@ async def images_in_use(settings: Settings) -> set[str]:
     """Digests of the images of machines that are not gone."""
     if not _has_ledger(settings):
         return set()
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings, as_it_is=True) as ledger:
         return {machine.image_digest for machine in await ledger.machines()}
 
 

@@ -18,6 +18,7 @@ from firerunner.cli import (
     hosts,
     image,
     key,
+    ledger,
     logs,
     report,
     serve,
@@ -59,6 +60,7 @@ app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
 app.add_typer(gitlab.app, name="gitlab")
 app.add_typer(key.app, name="key")
+app.add_typer(ledger.app, name="ledger")
 
 
 def _version(wanted: bool) -> None:

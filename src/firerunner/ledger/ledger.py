@@ -57,12 +57,13 @@ class Ledger:
         self._keys = access.keys
 
     @classmethod
-    async def open(cls, url: str, keys: Keyring, clock: Clock) -> Ledger:
+    async def open(cls, url: str, keys: Keyring, clock: Clock, *, as_it_is: bool = False) -> Ledger:
         """Open the database at `url` (`sqlite:///PATH`), making it or bringing its tables up to date.
 
-        Raises `LedgerError` if it cannot be opened or was written by a newer version.
+        `as_it_is`: its tables are not touched; for commands beside a service of another version. Raises
+        `LedgerError` if it cannot be opened, was written by a newer version, or `as_it_is` by another one.
         """
-        return cls(await Access.open(url, keys, clock))
+        return cls(await Access.open(url, keys, clock, as_it_is=as_it_is))
 
     async def aclose(self) -> None:
         """Finish the writes that have been asked for and close the database, for all handles."""
