@@ -82,9 +82,10 @@ async def ended(desk: Desk, exchange: Exchange, machine_id: str, drop: Callable[
         raise Refusal(403, Kind.BEFORE_BOOT, "it has not said booted")
     if machine.ended_reported_at is None:
         exit_code = int(found[1]) if found[1] else None
+        stays = await _stays(desk, machine)  # before its end is known, which has it retired
         await desk.ledger.note_ended(machine_id, exit_code)
         drop(machine_id)
-        if await _stays(desk, machine):
+        if stays:
             await exchange.answer(200, [(b"content-length", str(len(_STAY)).encode())], _STAY)
             return
         desk.tell(GuestEnded(machine_id, exit_code))
