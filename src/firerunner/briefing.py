@@ -60,6 +60,8 @@ class Briefing:
             trust_pem=_pem(pool.ca_file) if pool else None,
             runner_config=pool.runner_options if pool else {},
             docker_daemon=pool.docker_daemon if pool else {},
+            hold_s=pool.hold.time if pool and pool.hold else 0.0,
+            hold_limit=pool.hold.limit if pool and pool.hold else 0,
             proxy_environment=_proxy_environment(pool, gate_url),
         )
 

@@ -7,6 +7,7 @@ shown in that call goes out of them, in each form in which it may come back.
 from __future__ import annotations
 
 import base64
+import json
 import resource
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -19,7 +20,8 @@ SHORTEST: Final = 6
 
 
 def without(text: str, secrets: Iterable[str | None]) -> str:
-    """The text with stars for each of the secrets: as it is, as Python or a URL writes it, in base64."""
+    """The text with stars for each of the secrets: as it is, as Python, JSON or a URL writes it, in
+    base64."""
     for secret in sorted({each for each in secrets if each and len(each) >= SHORTEST}, key=len, reverse=True):
         for form in _forms(secret):
             text = text.replace(form, HIDDEN)
@@ -31,6 +33,7 @@ def _forms(secret: str) -> Iterable[str]:
     return (
         secret,
         repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
         quote(encoded, safe=""),
         base64.b64encode(encoded).decode().rstrip("="),
         base64.urlsafe_b64encode(encoded).decode().rstrip("="),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from firerunner.control import KnownPools
 from firerunner.control.asking import fail_machine
 from firerunner.errors import GitLabError, NotLeader
+from firerunner.gate.looking import Looks
 from firerunner.gitlab import RestClient
 from firerunner.leading import Term
 from firerunner.ledger import HostOrder, HostUse, JobRecord, Ledger, MachineRecord
@@ -17,6 +18,9 @@ from firerunner.planning import WarmState
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Fleet, Host, Operations, Pool, Size
 
+LOOK_S = 75.0
+"""Longer than a guest lets a script run."""
+
 
 def operations(
     settings: Callable[[], Settings],
@@ -25,6 +29,7 @@ def operations(
     term: Callable[[], Term | None],
     drivers: Mapping[str, Driver],
     rest_if_any: Callable[[str], RestClient | None],
+    looks: Looks,
 ) -> Operations:
     """For the API and the dashboard of this service. `settings` gives those in force, `term` what leads, if
     it is this one, `rest_if_any` the REST API of a GitLab that has an `api_token`."""
@@ -113,6 +118,7 @@ def operations(
         console=console,
         destroy=destroy,
         cancel=cancel,
+        look=lambda machine_id, script: looks.run(machine_id, script, LOOK_S),
     )
 
 

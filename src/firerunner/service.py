@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from starlette.types import ASGIApp
 
-from firerunner.app import image_store, make_state_dir, open_ledger
+from firerunner.app import image_store, log_file, make_state_dir, open_ledger
 from firerunner.briefing import Briefing
 from firerunner.clock import MOVED_S, SteadyClock
 from firerunner.connecting import Connections
@@ -35,7 +35,7 @@ from firerunner.reloading import Reloader
 from firerunner.restoring import keep_states
 from firerunner.serving import WEB_BOUNDS, Certificate, Served, served
 from firerunner.settings import PoolSettings, Settings
-from firerunner.telemetry import set_log_level
+from firerunner.telemetry import configure_logs
 from firerunner.telemetry.catalogue import TERMS
 from firerunner.web import Access, Acts, Dashboard, Readiness, create_api, create_web
 
@@ -166,7 +166,7 @@ class _Service:
         counted = self._observing.measuring.counted_api
         what = operations(
             *(lambda: self._reloader.settings, self._ledger, self._pools, lambda: self._term),
-            *(self._drivers, self._connections.rest_if_any),
+            *(self._drivers, self._connections.rest_if_any, self._gate.looks),
         )
         acts = Acts(what)
         api = create_api(what, acts, self._access, counted)
@@ -306,12 +306,20 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
         self._set_pools(settings)
-        set_log_level(settings.log.level)
+        self._log_as(settings)
         for door in self._doors.values():
             try:
                 door.renew_certificate()
             except SettingsError as error:  # no reason to keep tokens and pools of yesterday
                 self._log.error("a new certificate is not taken, the old one stays", error=str(error))
+
+    def _log_as(self, settings: Settings) -> None:
+        if settings.log == self._reloader.settings.log:
+            return
+        try:
+            configure_logs(settings.log.level, settings.log.format, log_file(settings))
+        except FireRunnerError as error:  # as with a certificate
+            self._log.error("the new log file is not taken, the old one stays", error=str(error))
 
     async def _open_drivers(self, settings: Settings) -> dict[str, HostDriver]:
         """By host name. This computer has to be in order; another that is not is waited for while it runs."""

@@ -8,7 +8,26 @@ from typing import Annotated
 import typer
 
 from firerunner import __version__
-from firerunner.cli import config, demo, doctor, gitlab, hosts, image, key, serve, show
+from firerunner.cli import (
+    config,
+    demo,
+    doctor,
+    events,
+    gitlab,
+    hold,
+    hosts,
+    image,
+    key,
+    ledger,
+    logs,
+    report,
+    serve,
+    shell,
+    show,
+    support,
+    top,
+)
+from firerunner.cli.exits import Exit
 from firerunner.cli.output import errors
 from firerunner.errors import FireRunnerError, SettingsError
 
@@ -23,18 +42,25 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("top")(top.top)
 app.command("jobs")(show.jobs)
 app.command("machines")(show.machines)
-app.command("logs")(show.logs)
+app.command("events")(events.events)
+app.command("logs")(logs.logs)
+app.command("report")(report.report)
+app.command("support-bundle")(support.support_bundle)
 app.command("hosts")(hosts.hosts)
 app.command("cordon")(hosts.cordon)
 app.command("uncordon")(hosts.uncordon)
 app.command("drain")(hosts.drain)
 app.command("believe")(hosts.believe)
+app.command("shell")(shell.shell)
+app.add_typer(hold.app, name="hold")
 app.add_typer(image.app, name="image")
 app.add_typer(config.app, name="config")
 app.add_typer(gitlab.app, name="gitlab")
 app.add_typer(key.app, name="key")
+app.add_typer(ledger.app, name="ledger")
 
 
 def _version(wanted: bool) -> None:
@@ -53,15 +79,14 @@ def _options(
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted."""
+    """Entry point; see `Exit`."""
     try:
         app()
     except SettingsError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(2)
+        sys.exit(Exit.WRONG)
     except FireRunnerError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
     except KeyboardInterrupt:
-        errors.print("interrupted")
-        sys.exit(130)
+        sys.exit(Exit.INTERRUPTED)

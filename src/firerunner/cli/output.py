@@ -15,9 +15,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from firerunner.findings import Finding
 from firerunner.images import Progress as Report
+from firerunner.ledger import MachineRecord
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
@@ -26,6 +28,7 @@ out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, width=None if sys.stderr.isatty() else PLAIN_WIDTH, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object in each line.")]
 ConfigPath = Annotated[
     Path,
     typer.Option(
@@ -40,6 +43,19 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
+def print_json_line(value: Any) -> None:
+    """One of several JSON documents, in a line of its own that a reader in a pipe gets at once."""
+    typer.echo(json.dumps(value, default=str))
+    sys.stdout.flush()
+
+
+def public(machine: MachineRecord) -> dict[str, Any]:
+    """A machine's record without what nobody needs to see."""
+    facts = dataclasses.asdict(machine)
+    del facts["credential_hash"]
+    return facts
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table, or a sentence where it would be empty."""
     if not rows:
@@ -49,8 +65,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(_harmless(cell) for cell in row))
     out.print(table)
+
+
+def _harmless(cell: object) -> Text:
+    """Names come from GitLab: nothing in them is markup, or for a terminal to obey."""
+    text = "" if cell is None else str(cell)
+    return Text("".join(each if each.isprintable() or each == "\n" else "?" for each in text))
 
 
 def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:

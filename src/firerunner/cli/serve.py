@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from firerunner.app import log_file
 from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath
 from firerunner.hiding import leave_no_core
 from firerunner.listening import allow_many_connections
@@ -29,7 +30,7 @@ def serve(
     Example: firerunner serve --config /etc/firerunner/config.yaml
     """
     settings = load_settings(config)
-    configure_logs(log_level or settings.log.level, settings.log.format)
+    configure_logs(log_level or settings.log.level, settings.log.format, log_file(settings))
     allow_many_connections()
     leave_no_core()
     asyncio.run(run_service(settings, config))

@@ -1,17 +1,17 @@
-"""`firerunner jobs`, `machines`, `logs`: what is in the ledger and on the consoles."""
+"""`firerunner jobs`, `machines`: what is in the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from firerunner.app import console_of, existing_ledger
-from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table
+from firerunner.app import existing_ledger
+from firerunner.cli.output import DEFAULT_CONFIG, ConfigPath, Json, print_json, print_table, public
+from firerunner.cli.wording import span
 from firerunner.ledger import LIVE_MACHINES, OPEN_JOBS, JobRecord, JobState, MachineRecord, MachineState
 from firerunner.settings import Settings, load_settings
 
@@ -39,7 +39,7 @@ def jobs(config: ConfigPath = DEFAULT_CONFIG, show_all: All = False, as_json: Js
                 job.pool,
                 job.machine_id,
                 job.state,
-                _ago(now - job.state_since),
+                span(now - job.state_since),
                 job.gitlab_status,
                 job.failure_reason or job.reason,
             )
@@ -55,7 +55,7 @@ def machines(config: ConfigPath = DEFAULT_CONFIG, show_all: All = False, as_json
     """
     records = asyncio.run(_machines(load_settings(config), show_all))
     if as_json:
-        print_json([_public(record) for record in records])
+        print_json([public(record) for record in records])
         return
     now = time.time()
     print_table(
@@ -67,7 +67,7 @@ def machines(config: ConfigPath = DEFAULT_CONFIG, show_all: All = False, as_json
                 machine.pool,
                 machine.host,
                 machine.state,
-                _ago(now - machine.state_since),
+                span(now - machine.state_since),
                 machine.resources.vcpu,
                 machine.resources.memory_mib,
                 machine.job_id,
@@ -78,18 +78,6 @@ def machines(config: ConfigPath = DEFAULT_CONFIG, show_all: All = False, as_json
     )
 
 
-def logs(
-    machine: Annotated[str, typer.Argument(help="A machine id, as `firerunner machines` lists it.")],
-    config: ConfigPath = DEFAULT_CONFIG,
-    max_bytes: Annotated[int, typer.Option("--bytes", help="At most so many bytes from the end.")] = 65536,
-) -> None:
-    """Print the end of a machine's serial console.
-
-    Example: firerunner logs fr-0123456789ab
-    """
-    sys.stdout.buffer.write(asyncio.run(console_of(load_settings(config), machine, max_bytes)))
-
-
 async def _jobs(settings: Settings, show_all: bool) -> list[JobRecord]:
     async with existing_ledger(settings) as ledger:
         return await ledger.jobs(frozenset(JobState) if show_all else OPEN_JOBS)
@@ -98,15 +86,3 @@ async def _jobs(settings: Settings, show_all: bool) -> list[JobRecord]:
 async def _machines(settings: Settings, show_all: bool) -> list[MachineRecord]:
     async with existing_ledger(settings) as ledger:
         return await ledger.machines(frozenset(MachineState) if show_all else LIVE_MACHINES)
-
-
-def _public(machine: MachineRecord) -> dict[str, Any]:
-    facts = dataclasses.asdict(machine)
-    del facts["credential_hash"]
-    return facts
-
-
-def _ago(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

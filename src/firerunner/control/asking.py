@@ -234,7 +234,6 @@ async def _take_answer(ctx: Context, machine_id: str, raw: bytes) -> None:
         return
     if job.job_info.time_in_queue_seconds is not None:
         ctx.metrics.observe(JOB_QUEUED, job.job_info.time_in_queue_seconds, taken.pool)
-    ctx.log.info("job taken", job=new.job_id, name=new.name, project=new.project_path, machine=machine_id)
     ctx.wake_gate(machine_id)
 
 
@@ -278,5 +277,4 @@ async def fail_machine(
         )
     except StaleWrite:
         return
-    ctx.log.warning("machine failed", machine=machine_id, reason=reason, job=machine.job_id)
     ctx.post_machine(machine)

@@ -362,8 +362,6 @@ class Controller:
         elif isinstance(event, JobFinal):
             job = await self._ctx.ledger.job(event.job_id)
             if job is not None:
-                self._ctx.log.info("job ended", job=job.job_id, name=job.name, status=job.gitlab_status)
-            if job is not None:
                 self.post(JobOver(job_id=job.job_id, pool=job.pool, at=self._ctx.clock()))
         elif isinstance(event, JobDropped):
             await fail_machine(self._ctx, event.machine_id, "its runner let the job go and asked for another")

@@ -86,6 +86,8 @@ def _busy(
         if spoke_at is not None and now - max(spoke_at, machine.state_since) > SILENT_S:
             return Overdue(Verdict.FAIL, f"its runner has said nothing for {SILENT_S:.0f} s")
         return None
+    if machine.held_until is not None:
+        return Overdue(Verdict.RETIRE, "its hold is over") if now >= machine.held_until else None
     if machine.ended_reported_at is not None:
         return Overdue(Verdict.RETIRE, f"its job ended ({job.gitlab_status})")
     allowed = AFTER_CANCEL_S if job.gitlab_status in {"canceled", None} else AFTER_FINAL_S

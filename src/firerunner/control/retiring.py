@@ -46,7 +46,6 @@ async def retire(ctx: Context, machine_id: str, reason: str, judged: MachineStat
         if machine.manager_known and not await _remove_record(ctx, machine):
             return False
         await ctx.ledger.move_machine(machine_id, MachineState.GONE, reason=machine.reason or reason)
-        ctx.log.info("machine gone", machine=machine_id, reason=machine.reason or reason)
         ctx.post_removed(machine_id)
         return True
 

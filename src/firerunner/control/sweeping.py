@@ -83,6 +83,9 @@ class Sweep:
         if (why := self._why_unwanted(machine, finishing)) and _is_idle(machine):
             self.retire(machine.machine_id, why, machine.state)
             return
+        if finishing and machine.held_until is not None and machine.state is MachineState.BUSY:
+            self.retire(machine.machine_id, "its hold is over: the controller finishes", machine.state)
+            return
         job = jobs.get(machine.job_id or -1)
         if job is None and machine.job_id is not None:
             job = await self._ctx.ledger.job(machine.job_id)

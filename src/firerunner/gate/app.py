@@ -16,6 +16,7 @@ from firerunner.gate.delivery import Delivery
 from firerunner.gate.desk import Desk, log
 from firerunner.gate.exchange import ClientGone, Exchange
 from firerunner.gate.limits import Buckets, Limits, Turnstile
+from firerunner.gate.looking import Looks
 from firerunner.gate.ports import Clock, Count, Facts, GateLedger, Notify, Sights
 from firerunner.gate.refusals import LIES, Kind, Refusal
 from firerunner.gate.relay import Relay
@@ -41,6 +42,7 @@ class Gate:
         self._ties = Ties(desk)
         self._relay = Relay(desk, self._ties, Upstream(desk), Story(desk, self._ties))
         self._delivery = Delivery(desk)
+        self.looks = Looks(desk)
         limits = desk.limits
         self._calls = Buckets(limits.requests_per_s, limits.burst, limits.remembered)
         self._strangers = Buckets(limits.requests_per_s, limits.burst, limits.remembered)
@@ -50,6 +52,7 @@ class Gate:
     def open(self) -> None:
         """The ledger may be relied on: serve."""
         self._delivery.closing = False
+        self.looks.open()
         self.ready = True
 
     def wake(self, machine_id: str) -> None:
@@ -62,6 +65,7 @@ class Gate:
         self.ready = False
         self._delivery.closing = True
         self._delivery.bell.ring_all()
+        self.looks.close()
 
     def spoke_at(self, machine_id: str) -> float:
         """When the machine's runner last spoke about its job (Unix seconds); 0 if not since our start."""
@@ -146,6 +150,8 @@ class Gate:
                 await self._delivery.ask(exchange, machine_id)
             case Activity.BOOTED:
                 await guest.booted(self._desk, exchange, machine_id)
+            case Activity.LOOK:
+                await self.looks.ask(exchange, machine_id)
             case Activity.ENDED:
                 await guest.ended(self._desk, exchange, machine_id, self._ties.drop)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from firerunner.errors import StaleWrite, Unreachable
 from firerunner.gate.credentials import MAX_SECRET_CHARS, prove
-from firerunner.gate.desk import Desk, log
+from firerunner.gate.desk import Desk
 from firerunner.gate.events import GuestAsked, JobDelivered, JobDropped, JobFinal
 from firerunner.gate.exchange import ClientGone, Exchange
 from firerunner.gate.refusals import Kind, Refusal
@@ -79,12 +79,11 @@ class Delivery:
         if payload is None:
             await exchange.answer(204)
             return
-        job_id, raw = payload
+        _, raw = payload
         await exchange.answer(
             201, [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())], raw
         )
         self._desk.count("delivered", "job")
-        log.info("job delivered", job_id=job_id, machine_id=machine_id)
 
     async def _admit(self, exchange: Exchange, machine_id: str) -> MachineRecord:
         limits = self._desk.limits

@@ -11,12 +11,17 @@ from firerunner.gate.credentials import bearer, prove
 from firerunner.gate.desk import Desk
 from firerunner.gate.events import GuestBooted, GuestBootedAgain, GuestEnded
 from firerunner.gate.exchange import Exchange
+from firerunner.gate.looking import is_held
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gate.welcome import welcome
 from firerunner.ledger.records import MachineRecord
-from firerunner.ledger.states import MachineState
+from firerunner.ledger.states import JobState, MachineState
 
 _COMING: Final = frozenset({MachineState.CREATING, MachineState.BOOTING})
+
+FAILED: Final = "failed"
+"""GitLab's word for a job that is to be looked into."""
+_STAY: Final = b"stay\n"
 
 _EXIT_CODE: Final = re.compile(rb"\s*exit_code=(-?[0-9]{1,9})?\s*")
 
@@ -66,7 +71,8 @@ async def _arrive(desk: Desk, machine_id: str) -> MachineRecord:
 
 
 async def ended(desk: Desk, exchange: Exchange, machine_id: str, drop: Callable[[str], None]) -> None:
-    """Note that the guest is about to reboot. Repeating it does no harm."""
+    """Note that the guest is about to reboot, or has it stay for a look: then the answer is 200, not 204.
+    Repeating it does no harm."""
     machine = await prove(desk.ledger, machine_id, bearer(exchange))
     said = await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
     found = _EXIT_CODE.fullmatch(said)
@@ -76,10 +82,32 @@ async def ended(desk: Desk, exchange: Exchange, machine_id: str, drop: Callable[
         raise Refusal(403, Kind.BEFORE_BOOT, "it has not said booted")
     if machine.ended_reported_at is None:
         exit_code = int(found[1]) if found[1] else None
+        stays = await _stays(desk, machine)  # before its end is known, which has it retired
         await desk.ledger.note_ended(machine_id, exit_code)
         drop(machine_id)
+        if stays:
+            await exchange.answer(200, [(b"content-length", str(len(_STAY)).encode())], _STAY)
+            return
         desk.tell(GuestEnded(machine_id, exit_code))
+    elif is_held(machine, desk.clock()):  # the first answer got lost
+        await exchange.answer(200, [(b"content-length", str(len(_STAY)).encode())], _STAY)
+        return
     await exchange.answer(204)
+
+
+async def _stays(desk: Desk, machine: MachineRecord) -> bool:
+    """Whether a failed job's machine is kept, as its pool wants; decided once, before the guest goes."""
+    job = await desk.ledger.job_of_machine(machine.machine_id)
+    if job is None or job.state is not JobState.ENDED or job.gitlab_status != FAILED:
+        return False
+    try:
+        facts = desk.facts_of(machine)
+    except Refusal:  # its pool or host is not configured any more
+        return False
+    if not facts.hold_s:
+        return False
+    until = await desk.ledger.hold(machine.machine_id, facts.hold_s, facts.hold_limit)
+    return until is not None and until > desk.clock()
 
 
 def _second_boot() -> Refusal:

@@ -49,6 +49,8 @@ class Limits:
     """Machines in each in-memory table."""
     remember_s: float = 60.0
     """How long what was read from the ledger about a running job is believed."""
+    look_s: float = 20.0
+    """How long the ask of a held guest for an operator's script is kept open."""
     trace_save_s: float = 5.0
     """How often a growing trace's length is written into the ledger."""
 

@@ -67,6 +67,8 @@ class GateLedger(Protocol):
 
     async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord: ...
 
+    async def hold(self, machine_id: str, seconds: float, limit: int) -> float | None: ...
+
     async def payload(self, job_id: int) -> bytes | None: ...
 
     async def job_token(self, job_id: int) -> str | None: ...
@@ -107,6 +109,10 @@ class GuestFacts:
     """More keys for `[[runners]]` in config.toml, from the pool."""
     docker_daemon: Mapping[str, Any] = field(default_factory=dict)
     """Keys for the `daemon.json` of the guest's Docker engine."""
+    hold_s: float = 0.0
+    """How long the machine is kept for a look if its job fails (seconds); 0: not at all."""
+    hold_limit: int = 0
+    """At most so many machines of its pool are kept at once."""
     proxy_environment: Mapping[str, str] = field(default_factory=dict)
     """The variables that name a proxy, for the runner, its jobs and the Docker engine."""
 

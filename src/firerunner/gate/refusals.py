@@ -22,6 +22,7 @@ class Kind(StrEnum):
     WRONG_TOKEN = "wrong_token"  # noqa: S105 (a kind, not a token): not the token of its job.
     NOT_A_DEPENDENCY = "not_a_dependency"  # artifacts of a job that its job does not depend on.
     JOB_OVER = "job_over"  # its job has ended; innocent if GitLab's last answer got lost.
+    NOT_HELD = "not_held"  # it asks what to do while it is held, and is not; innocent when a hold ends.
     MALFORMED = "malformed"  # not what the protocol looks like.
     TOO_LARGE = "too_large"  # a body over the limit.
     TOO_SLOW = "too_slow"  # a body that does not come to its end.

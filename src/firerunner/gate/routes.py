@@ -15,6 +15,7 @@ class Activity(StrEnum):
 
     BOOTED = "booted"  # PID 1: I am here, give me my files.
     ENDED = "ended"  # PID 1: the runner has ended, I reboot.
+    LOOK = "look"  # PID 1 of a held machine: what does the operator want to see?
     ASK = "ask"  # the runner asks for its job.
     UPDATE = "update"  # the runner reports the job's state.
     TRACE = "trace"  # the runner appends to the log.
@@ -45,6 +46,7 @@ _TABLE: Final = tuple(
         ("GET", rf"{_JOB}/artifacts", Activity.DOWNLOAD),
         ("POST", "/guest/booted", Activity.BOOTED),
         ("POST", "/guest/ended", Activity.ENDED),
+        ("POST", "/guest/look", Activity.LOOK),
         ("GET", rf"{_API}/runners/router/discovery", Activity.DISCOVER),
     )
 )

@@ -17,6 +17,7 @@ from firerunner.ledger import database, lease, migrate
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.moves import Move, Onlooker
 from firerunner.ledger.records import Clock
+from firerunner.ledger.telling import Telling
 from firerunner.ledger.transaction import Transaction
 from firerunner.ledger.writer import FAILURES, Writer, translate
 
@@ -40,19 +41,20 @@ class Access:
     """The same list for all handles."""
 
     @classmethod
-    async def open(cls, url: str, keys: Keyring, clock: Clock) -> Access:
-        """Raises `LedgerError` if it cannot be opened or was written by a newer version."""
+    async def open(cls, url: str, keys: Keyring, clock: Clock, *, as_it_is: bool = False) -> Access:
+        """Raises `LedgerError` if it cannot be opened, was written by a newer version, or `as_it_is`
+        by another one."""
         address = database.parse_url(url)
         migrating = database.create_engine(address, foreign_keys=False)
         try:
-            async with migrating.execution_options(**{database.WRITES: True}).begin() as connection:
-                await connection.run_sync(migrate.upgrade)
+            async with migrating.execution_options(**{database.WRITES: not as_it_is}).begin() as connection:
+                await connection.run_sync(migrate.check if as_it_is else migrate.upgrade)
         except FAILURES as error:
             raise translate(error) from error
         finally:
             await migrating.dispose()
         engine = database.create_engine(address)
-        return cls(engine, Writer(engine), keys, clock)
+        return cls(engine, Writer(engine), keys, clock, onlookers=[Telling()])
 
     async def aclose(self) -> None:
         await self.writer.aclose()

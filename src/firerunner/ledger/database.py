@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,14 @@ def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
 
 
 def _create_file(path: Path) -> None:
-    # SQLite gives -wal and -shm the mode of the database file.
+    # SQLite gives -wal and -shm the mode of the database file. One that is there is not opened: a process
+    # that closes it loses the locks of its other connections (fcntl(2)), and reads a log that is thrown away.
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        elif not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:

@@ -14,12 +14,15 @@ from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.moves import JobMove
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
 from firerunner.ledger.schema import answers, jobs
+from firerunner.ledger.schema import machines as machine_rows
 from firerunner.ledger.states import JOB_TRANSITIONS, OPEN_JOBS, JobState, MachineState
 from firerunner.ledger.transaction import Transaction
 
 _COLUMNS = [column for column in jobs.c if column is not jobs.c.token]
-_SELECT = sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload")).outerjoin(
-    answers, answers.c.job_id == jobs.c.job_id
+_SELECT = (
+    sa.select(*_COLUMNS, answers.c.seq.is_not(None).label("has_payload"), machine_rows.c.host)
+    .outerjoin(answers, answers.c.job_id == jobs.c.job_id)
+    .outerjoin(machine_rows, machine_rows.c.machine_id == jobs.c.machine_id)
 )
 
 # Made once: to make a statement takes longer than to run it.
@@ -48,6 +51,9 @@ _INSERT = sa.insert(jobs)
 
 _ABLE = frozenset({MachineState.RESERVED, MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING})
 """The states in which a machine without a job can still get one."""
+
+_WITH_MACHINE = frozenset({JobState.TAKEN, JobState.RUNNING})
+"""Whoever is told of a move to these states is told of the machine too."""
 
 OWN_NUMBERS = 1 << 62
 """Numbers from here on are the ledger's own. GitLab's ids are far below."""
@@ -214,8 +220,10 @@ async def move(
         await tx.connection.execute(_FORGET, {"job": job_id})
         values["has_payload"] = False
     await _journal_move(tx, old, to, {"reason": reason, **changes, "machine": old.machine_id})
+    if to is JobState.TAKEN:
+        values["host"] = None
     new = replace(old, **values)
-    machine = await machines.find(tx, old.machine_id) if to is JobState.RUNNING and old.machine_id else None
+    machine = await machines.find(tx, old.machine_id) if to in _WITH_MACHINE and old.machine_id else None
     tx.moves.append(JobMove(new, old.state, tx.at - old.state_since, machine))
     return new
 
@@ -268,7 +276,7 @@ async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> Jo
     if not machine.room_held:
         await machines.hold_room(tx, machine.machine_id)
     await _journal_move(tx, job, JobState.ASSIGNED, {"machine": machine.machine_id})
-    new = replace(job, **values)
+    new = replace(job, **values, host=machine.host)
     tx.moves.append(JobMove(new, job.state, tx.at - job.state_since, machine))
     return new
 
@@ -315,4 +323,5 @@ def _record(row: Any) -> JobRecord:
         trace_bytes=row.trace_bytes,
         has_payload=bool(row.has_payload),
         reason=row.reason,
+        host=row.host,
     )

@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Unpack
 
-from firerunner.ledger import host_orders, jobs, journal, lease, machines, pruning, secrets, signals, sized
+from firerunner.ledger import (
+    holds,
+    host_orders,
+    jobs,
+    journal,
+    lease,
+    machines,
+    pruning,
+    secrets,
+    signals,
+    sized,
+)
 from firerunner.ledger.access import Access
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.moves import Onlooker
@@ -47,12 +58,13 @@ class Ledger:
         self._keys = access.keys
 
     @classmethod
-    async def open(cls, url: str, keys: Keyring, clock: Clock) -> Ledger:
+    async def open(cls, url: str, keys: Keyring, clock: Clock, *, as_it_is: bool = False) -> Ledger:
         """Open the database at `url` (`sqlite:///PATH`), making it or bringing its tables up to date.
 
-        Raises `LedgerError` if it cannot be opened or was written by a newer version.
+        `as_it_is`: its tables are not touched; for commands beside a service of another version. Raises
+        `LedgerError` if it cannot be opened, was written by a newer version, or `as_it_is` by another one.
         """
-        return cls(await Access.open(url, keys, clock))
+        return cls(await Access.open(url, keys, clock, as_it_is=as_it_is))
 
     async def aclose(self) -> None:
         """Finish the writes that have been asked for and close the database, for all handles."""
@@ -152,6 +164,15 @@ class Ledger:
     async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord:
         """The guest said `ended`; only the first time counts."""
         return await self._write(lambda tx: machines.note_ended(tx, machine_id, exit_code))
+
+    async def hold(self, machine_id: str, seconds: float, limit: int) -> float | None:
+        """Keep a machine whose job has failed for so long, unless `limit` of its pool are kept; until when
+        (Unix seconds), or None. A second call changes nothing."""
+        return await self._write(lambda tx: holds.hold(tx, machine_id, seconds, limit))
+
+    async def release_hold(self, machine_id: str) -> None:
+        """End its hold now. `StaleWrite` if it is not held."""
+        await self._write(lambda tx: holds.release(tx, machine_id))
 
     async def manager_removed(self, machine_id: str) -> None:
         """GitLab has no runner manager record of this machine any more."""

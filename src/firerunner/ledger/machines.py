@@ -17,7 +17,9 @@ from firerunner.ledger.states import MACHINE_TRANSITIONS, MachineState
 from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
 
-_SELECT = sa.select(machines, jobs.c.job_id).outerjoin(jobs, jobs.c.machine_id == machines.c.machine_id)
+_SELECT = sa.select(machines, jobs.c.job_id, jobs.c.project_path).outerjoin(
+    jobs, jobs.c.machine_id == machines.c.machine_id
+)
 
 # Made once: to make a statement takes longer than to run it.
 _FIND = _SELECT.where(machines.c.machine_id == sa.bindparam("wanted"))
@@ -291,4 +293,6 @@ def _record(row: Any) -> MachineRecord:
         job_id=row.job_id,
         reason=row.reason,
         gitlab=row.gitlab,
+        project_path=row.project_path,
+        held_until=row.held_until,
     )

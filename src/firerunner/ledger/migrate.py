@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -15,6 +15,15 @@ from sqlalchemy.engine import Connection
 from firerunner.errors import LedgerError
 
 HEAD: Final = "head"
+
+
+class Revision(NamedTuple):
+    """One state of the tables."""
+
+    name: str
+    about: str
+
+
 _SCRIPTS = Path(__file__).with_name("migrations")
 
 
@@ -39,6 +48,23 @@ def upgrade(connection: Connection, revision: str = HEAD) -> None:
         ) from error
 
 
+def check(connection: Connection) -> None:
+    """For who only looks: raises `LedgerError` if the database is not at this version's revision."""
+    current, needed = current_revision(connection), revisions()[-1].name
+    if current != needed:
+        raise LedgerError(
+            f"the ledger is at revision {current or 'none'}, this version of FireRunner works with {needed}",
+            remedy="Use the version that serves, or start this one's `firerunner serve`, which changes that",
+        )
+
+
+def revisions() -> list[Revision]:
+    """All that this version knows, the oldest first."""
+    scripts = ScriptDirectory.from_config(_config(None))
+    found = [Revision(each.revision, (each.doc or "").strip()) for each in scripts.walk_revisions()]
+    return found[::-1]
+
+
 def downgrade(connection: Connection, revision: str) -> None:
     """Back to `revision`; `base` removes all tables."""
     command.downgrade(_config(connection), revision)
@@ -48,7 +74,7 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection | None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection

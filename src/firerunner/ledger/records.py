@@ -92,6 +92,10 @@ class MachineRecord:
     """Why it is in this state, for operators."""
     gitlab: str = DEFAULT_GITLAB
     """The name of the GitLab that it is asked for."""
+    project_path: str | None = None
+    """The project of its job."""
+    held_until: float | None = None
+    """Until when it is kept for a look, its job having failed; None if it is not."""
 
 
 class MachineFacts(TypedDict, total=False):
@@ -153,6 +157,8 @@ class JobRecord:
     has_payload: bool = False
     """True while the raw answer (with CI secrets) is still kept for delivery."""
     reason: str = ""
+    host: str | None = None
+    """Where its machine is."""
 
 
 @dataclass(frozen=True, slots=True)

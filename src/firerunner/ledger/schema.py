@@ -66,6 +66,7 @@ machines: Final = sa.Table(
     sa.Column("exit_code", sa.Integer()),
     sa.Column("reason", sa.Text(), nullable=False),
     sa.Column("gitlab", sa.String(64), nullable=False),
+    sa.Column("held_until", sa.Double()),
 )
 
 jobs: Final = sa.Table(

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from firerunner.machines.spec import Destination, Egress, Resources
 from firerunner.settings.egress import GITLAB, EgressItem
+from firerunner.settings.holding import HoldSettings
 from firerunner.settings.hosts import Labels
 from firerunner.settings.proxy import ProxySettings
 from firerunner.settings.runner_config import EXECUTORS, parse_fragment
@@ -100,6 +101,10 @@ class PoolSettings(WithSecrets):
     runner_config: SecretStr | None = None
     """A fragment of gitlab-runner's `config.toml`: the keys of `[[runners]]`, as TOML text. It reaches
     every job of the pool; so do the credentials in it."""
+
+    hold: HoldSettings | None = None
+    """Machines of failed jobs are kept for a look, with everything that the job left there, its secrets too.
+    None: every machine goes when its job has ended."""
 
     docker_daemon: dict[str, Any] = Field(default_factory=dict)
     """Keys of Docker's `daemon.json` for the Docker engine in the guests, such as `registry-mirrors`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from firerunner.settings.secrets import ConfigFile, ReadableFile, WithSecrets
 from firerunner.settings.values import Address, Duration, Networks, Section
@@ -90,10 +91,33 @@ class DatabaseSettings(WithSecrets):
 
 
 class LogSettings(Section):
-    """What is written to standard error."""
+    """The log: to standard error, from where systemd's journal keeps and rotates it, or to a file."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are written."""
 
     format: Literal["auto", "console", "json"] = "auto"
     """auto: readable on a terminal, JSON elsewhere."""
+
+    file: Path | None = None
+    """An absolute path; it is written with mode 0600 and rotated by the service itself. None: standard
+    error."""
+
+    max_mib: int = Field(default=100, ge=1, le=1_048_576)
+    """MiB; a file that would become larger is put aside, with the time in its name, and a new one begun."""
+
+    keep_files: int = Field(default=10, ge=0, le=10_000)
+    """So many files that were put aside are kept, the newest ones."""
+
+    keep_days: float = Field(default=28.0, gt=0)
+    """Files that were put aside are removed when they are older than so many days."""
+
+    compress: bool = True
+    """Files that were put aside are compressed with gzip."""
+
+    @field_validator("file")
+    @classmethod
+    def _is_absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError("expected an absolute path, such as /var/log/firerunner/firerunner.log")
+        return value

@@ -1,4 +1,4 @@
-"""How log lines look: readable on a terminal, JSON elsewhere; always on standard error."""
+"""How log lines look, readable on a terminal or JSON; and where they go, to standard error or to a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from firerunner.telemetry.rotating import LogFile, RotatingFile
 
-def configure_logs(level: str, style: str) -> None:
-    """Set up structlog and the standard library's loggers once, at the start of the program.
 
-    `level` is debug, info, warning or error; `style` is auto, console or json.
+def configure_logs(level: str, style: str, file: LogFile | None = None) -> None:
+    """Set up structlog and the standard library's loggers; again, when the settings have changed.
+
+    `level` is debug, info, warning or error; `style` is auto, console or json. Raises FireRunnerError if
+    the file cannot be written; then everything stays as it was.
     """
-    readable = style == "console" or (style == "auto" and sys.stderr.isatty())
+    is_terminal = file is None and sys.stderr.isatty()
+    readable = style == "console" or (style == "auto" and is_terminal)
+    handler = logging.StreamHandler(sys.stderr) if file is None else RotatingFile(file)
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if readable
-        else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=is_terminal) if readable else structlog.processors.JSONRenderer()
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -32,7 +35,6 @@ def configure_logs(level: str, style: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -40,12 +42,10 @@ def configure_logs(level: str, style: str) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
-    set_log_level(level)
+    before, root.handlers = root.handlers, [handler]
+    for former in before:
+        if isinstance(former, RotatingFile):
+            former.close()
+    root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "uvicorn.access", "aiosqlite", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def set_log_level(level: str) -> None:
-    """Write lines of this importance and above: debug, info, warning or error."""
-    logging.getLogger().setLevel(level.upper())

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter, Depends
 
-from fastapi import APIRouter, Depends, Request
-
-from firerunner.web.access import Caller
 from firerunner.web.acts import Acts, HostAct
-from firerunner.web.guard import caller_of, only_json
-from firerunner.web.models import Done, Why
+from firerunner.web.guard import By, only_json
+from firerunner.web.models import Done, Script, Seen, Why
 from firerunner.web.reading import JobId, MachineId
-
-
-def _caller(request: Request) -> Caller:
-    return caller_of(request)
-
-
-By = Annotated[Caller, Depends(_caller)]
 
 
 def create_acting(acts: Acts) -> APIRouter:
@@ -50,9 +40,20 @@ def create_acting(acts: Acts) -> APIRouter:
         one that has not gets another machine. One that is on its way out goes on with that."""
         return await acts.destroy(machine_id, by, why.reason)
 
-    @router.post("/jobs/{job_id}/cancel", status_code=202, responses={409: {"description": "It is over."}})
+    @router.post("/jobs/{job_id}/cancel", status_code=202)
     async def cancel(job_id: JobId, why: Why, by: By) -> Done:
         """Cancel a job in GitLab, which lets its `after_script` run. Needs the GitLab's `api_token`."""
         return await acts.cancel(job_id, by, why.reason)
+
+    @router.post("/machines/{machine_id}/release", status_code=202)
+    async def release(machine_id: MachineId, why: Why, by: By) -> Done:
+        """End the hold of a machine that is kept for a look; it goes within a second."""
+        return await acts.release(machine_id, by, why.reason)
+
+    @router.post("/machines/{machine_id}/look")
+    async def look(machine_id: MachineId, asked: Script, by: By) -> Seen:
+        """Run a script on a held machine and wait for what it prints, a minute at most. The secrets of its
+        job are there; what is printed may hold them, and is kept nowhere."""
+        return await acts.look(machine_id, asked.script, by, asked.reason)
 
     return router

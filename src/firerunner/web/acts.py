@@ -6,9 +6,11 @@ from enum import StrEnum
 
 import structlog
 
+from firerunner.errors import StaleWrite
+from firerunner.gate.looking import is_held
 from firerunner.ledger import OPEN_JOBS, HostUse
 from firerunner.web.access import Caller
-from firerunner.web.models import Done
+from firerunner.web.models import Done, Seen
 from firerunner.web.operations import Operations
 from firerunner.web.refusals import Refusal
 
@@ -27,6 +29,8 @@ class HostAct(StrEnum):
 
 DESTROY = "destroy"
 CANCEL = "cancel"
+RELEASE = "release"
+LOOK = "look"
 
 _USES = {
     HostAct.CORDON: HostUse.CORDONED,
@@ -73,8 +77,41 @@ class Acts:
         await self._operations.cancel(job)
         return done
 
-    async def _audited(self, act: str, target: str, by: Caller, reason: str) -> Done:
-        detail = {"who": by.fingerprint, "client": by.address, "target": target, "reason": reason}
+    async def release(self, machine_id: str, by: Caller, reason: str) -> Done:
+        """End the hold of a machine."""
+        await self._check_held(machine_id)
+        done = await self._audited(RELEASE, machine_id, by, reason)
+        try:
+            await self._operations.ledger.release_hold(machine_id)
+        except StaleWrite as error:
+            raise _not_held() from error
+        return done
+
+    async def look(self, machine_id: str, script: str, by: Caller, reason: str) -> Seen:
+        """Run a script on a held machine; what it prints is kept nowhere."""
+        await self._check_held(machine_id)
+        done = await self._audited(LOOK, machine_id, by, reason, script=script)
+        seen = await self._operations.look(machine_id, script)
+        return Seen(
+            exit_code=seen.exit_code if seen else None,
+            output=seen.output.decode("utf-8", "replace") if seen else "",
+            journal=done.journal,
+        )
+
+    async def _check_held(self, machine_id: str) -> None:
+        ledger = self._operations.ledger
+        machine = await ledger.machine(machine_id)
+        if machine is None:
+            raise Refusal(404, "there is no machine of that id (any more)")
+        if not is_held(machine, ledger.clock()):
+            raise _not_held()
+
+    async def _audited(self, act: str, target: str, by: Caller, reason: str, **more: str) -> Done:
+        detail = {"who": by.fingerprint, "client": by.address, "target": target, "reason": reason, **more}
         number = await self._operations.ledger.note(OPERATOR, target, act, detail)
         self._log.info("an operator acts", act=act, **detail)
         return Done(act=act, target=target, journal=number)
+
+
+def _not_held() -> Refusal:
+    return Refusal(409, "this machine is not held, or not any more: see `firerunner hold list`")

@@ -33,6 +33,7 @@ _NOT_FOUND = {404: "There is no such thing."}
 _OF_BODIES = {
     400: "The body is not JSON.",
     404: "There is no such thing.",
+    409: "The job is over, or the machine is not held.",
     408: "The body has not come in time.",
     413: "The body is too large.",
     415: "The body is not said to be JSON.",

@@ -6,8 +6,9 @@ It is no dependency of the routes, because a framework reads a request's body be
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,6 +32,9 @@ def caller_of(request: Request) -> Caller:
     """Who was let in with this request."""
     caller: Caller = request.scope[_CALLER]
     return caller
+
+
+By = Annotated[Caller, Depends(caller_of)]
 
 
 def only_json(request: Request) -> None:

@@ -152,6 +152,20 @@ class Why(BaseModel):
     ]
 
 
+class Script(Why):
+    """What is to be run on a held machine, and why."""
+
+    script: Annotated[str, Field(description="For /bin/sh there, as root.", min_length=1, max_length=4000)]
+
+
+class Seen(_Told):
+    """What it printed. The machine is the job's: what answers may be what the job has left behind."""
+
+    exit_code: Annotated[int | None, Field(description="Null if nothing came back in time.")]
+    output: Annotated[str, Field(description="Standard output and error together, at most 500 kB.")]
+    journal: Annotated[int, Field(description="The number of its row in the journal.")]
+
+
 class Done(_Told):
     """An act that was written into the journal and then done."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
+from firerunner.gate.looking import Seen
 from firerunner.ledger import JobRecord, Ledger, MachineRecord
 from firerunner.web.models import Host, Pool
 
@@ -39,3 +40,5 @@ class Operations:
     """Gives up the machine of that id, for that reason."""
     cancel: Callable[[JobRecord], Awaitable[None]]
     """Cancels the job in its GitLab."""
+    look: Callable[[str, str], Awaitable[Seen | None]]
+    """Runs a script on the held machine of that id; None if nothing comes back."""

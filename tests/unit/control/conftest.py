@@ -48,6 +48,8 @@ class World:
         self.drivers = {"local": self.driver}
         self.metrics = Metrics()
         self.limit = 4
+        self.facts: dict[str, Any] = {}
+        """More that the gate knows of each machine."""
         self.options: dict[str, Any] = {}
         """More settings of the pool, for the next start."""
         self.api_token: str | None = None
@@ -82,7 +84,9 @@ class World:
             ledger=self.ledger,
             gitlab=self.job_clients.__getitem__,
             facts=lambda machine: GuestFacts(
-                gate_url=f"http://{self.gate_address}/m/{machine.machine_id}", clone_url=self.gitlab.url
+                gate_url=f"http://{self.gate_address}/m/{machine.machine_id}",
+                clone_url=self.gitlab.url,
+                **self.facts,
             ),
             notify=self._observe,
         )
@@ -202,4 +206,5 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await world.open()
         await world.start()
         stack.push_async_callback(world.crash)
+        stack.callback(world.gate.close)
         yield world

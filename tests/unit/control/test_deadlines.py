@@ -102,6 +102,17 @@ def test_a_guest_that_has_said_its_end_is_retired_at_once_also_if_nobody_listene
     assert found.verdict is Verdict.RETIRE
 
 
+@pytest.mark.parametrize(("now", "verdict"), [(2599.0, None), (2600.0, Verdict.RETIRE)])
+def test_a_held_machine_stays_until_its_hold_is_over_although_its_guest_has_said_its_end(
+    now: float, verdict: Verdict | None
+) -> None:
+    held = dataclasses.replace(machine(MachineState.BUSY), ended_reported_at=2000.0, held_until=2600.0)
+
+    found = overdue(held, job(JobState.ENDED, "failed"), now, boot_s=BOOT_S, job_s=JOB_S)
+
+    assert (found and found.verdict) is verdict
+
+
 def test_a_machine_whose_job_was_cancelled_during_boot_is_retired() -> None:
     waiting = machine(MachineState.WAITING)
 

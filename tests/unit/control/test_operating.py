@@ -38,7 +38,7 @@ def operating(world: World) -> Operations:
     term = Term(world.context, world.controller, cast(Sizing, _NoSizes()), NOBODY, NOBODY, None)
     return operations(
         *(lambda: settings, world.ledger, world.context.pools, lambda: term),
-        *(world.context.drivers, world.context.rest),
+        *(world.context.drivers, world.context.rest, world.gate.looks),
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from ledger_given import In
 from tests.postgresql import PostgreSQL, running
 
 from firerunner.ledger import Keyring, Ledger
+from firerunner.ledger.database import create_engine, parse_url
 
 
 @dataclass
@@ -49,6 +53,18 @@ async def url(anyio_backend: str, request: pytest.FixtureRequest, file_url: str)
         return file_url
     server: PostgreSQL = request.getfixturevalue("postgresql")
     return await server.fresh_url()
+
+
+@pytest.fixture
+async def in_database(anyio_backend: str, url: str) -> In:
+    async def run(work: Callable[[sa.Connection], Any]) -> Any:
+        engine = create_engine(parse_url(url), foreign_keys=False)
+        async with engine.begin() as connection:
+            result = await connection.run_sync(work)
+        await engine.dispose()
+        return result
+
+    return run
 
 
 @pytest.fixture

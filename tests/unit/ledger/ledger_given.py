@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import sqlalchemy as sa
+
 from firerunner.ledger import JobRecord, Ledger, MachineState, NewJob
 from firerunner.machines.spec import Resources
+
+In = Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]
+"""Runs a function with a connection to an empty database, in one transaction."""
 
 A = "fr-aaaaaaaaaaaa"
 B = "fr-bbbbbbbbbbbb"

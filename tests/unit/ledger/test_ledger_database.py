@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,16 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from ledger_given import SMALL, A, machine_in, new_job
+from ledger_given import SMALL, A, In, machine_in, new_job
 
 from firerunner.errors import LedgerError, StaleWrite
 from firerunner.ledger import JobState, Ledger, MachineState, migrate
-from firerunner.ledger.database import create_engine, parse_url
+from firerunner.ledger.database import parse_url
 from firerunner.ledger.schema import metadata
 
 pytestmark = pytest.mark.anyio
 
 SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-
-
-In = Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]
-
-
-@pytest.fixture
-async def in_database(anyio_backend: str, url: str) -> In:
-    """Runs a function with a connection to an empty database, in one transaction."""
-
-    async def run(work: Callable[[sa.Connection], Any]) -> Any:
-        engine = create_engine(parse_url(url), foreign_keys=False)
-        async with engine.begin() as connection:
-            result = await connection.run_sync(work)
-        await engine.dispose()
-        return result
-
-    return run
 
 
 async def test_the_migrations_build_what_the_schema_says(in_database: In) -> None:

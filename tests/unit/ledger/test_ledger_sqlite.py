@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,31 @@ async def test_a_file_that_is_no_database_is_a_ledger_error(tmp_path: Path) -> N
 
     with pytest.raises(LedgerError, match="the ledger's database failed"):
         await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+
+
+async def test_a_second_handle_in_a_process_costs_the_first_one_no_lock(
+    anyio_backend: str, file_url: str, keys: Keyring
+) -> None:
+    """Whoever closes a file loses its locks on it, and then reads a log that has been thrown away."""
+    first = await Ledger.open(file_url, keys, lambda: 1.0)
+    await first.lead("first")
+    second = await Ledger.open(file_url, keys, lambda: 1.0)
+    await second.aclose()
+    other = """
+import asyncio, sys
+from firerunner.ledger import Keyring, Ledger
+
+async def lead():
+    ledger = await Ledger.open(sys.argv[1], Keyring.generate(), lambda: 1.0)
+    await ledger.lead("other", force=True)
+    await ledger.aclose()
+
+asyncio.run(lead())
+"""
+    for _ in range(2):  # the first one that closes last throws the log away
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", other, file_url], check=True)
+
+    lease = await first.lease()
+    assert lease is not None
+    assert lease.holder == "other"
+    await first.aclose()

@@ -11,6 +11,7 @@ from firerunner.fakes.machines import FakeDriver
 from firerunner.ledger import MachineRecord, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.settings import GitLabSettings, PoolSettings, ProxySettings, Settings
+from firerunner.settings.holding import HoldSettings
 
 ONE = GitLabSettings(name="one", url="https://one.example.com")
 TWO = GitLabSettings(name="two", url="https://two.example.com")
@@ -65,6 +66,16 @@ def test_a_gitlab_that_nobody_knows_is_not_replaced_by_another() -> None:
         given.briefing.guest_facts(machine("two"))
     with pytest.raises(GitLabError, match="'two' is not configured"):
         given.briefing.egress(given.pools["theirs"])
+
+
+def test_the_gate_knows_how_long_and_how_many_of_a_pool_are_kept() -> None:
+    given = Given()
+    assert given.briefing.guest_facts(machine("two")).hold_s == 0.0
+
+    given.pools["theirs"] = pool("theirs", "two", hold=HoldSettings(time=120.0, limit=3))
+
+    facts = given.briefing.guest_facts(machine("two"))
+    assert (facts.hold_s, facts.hold_limit) == (120.0, 3)
 
 
 def test_a_proxy_is_told_in_both_cases_and_never_for_the_gate() -> None:

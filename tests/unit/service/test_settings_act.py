@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
+import os
 import re
 import signal
 import sys
@@ -43,14 +45,7 @@ class Started:
 
 @asynccontextmanager
 async def serving(folder: Path, said: str = "serving", **settings: Any) -> AsyncIterator[Started]:
-    config = folder / "config.yaml"
-    base = {
-        "state_dir": str(folder / "state"),
-        "gitlab": {"url": "http://127.0.0.1:9"},
-        "listen": {"web": f"127.0.0.1:{free_port()}", "gate": f"127.0.0.1:{free_port()}"},
-        "pools": [POOL],
-    }
-    config.write_text(yaml.safe_dump(base | settings))
+    config = configured(folder, **settings)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "firerunner", "serve", "--config", str(config)),
         stderr=asyncio.subprocess.PIPE,
@@ -68,6 +63,18 @@ async def serving(folder: Path, said: str = "serving", **settings: Any) -> Async
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def configured(folder: Path, **settings: Any) -> Path:
+    config = folder / "config.yaml"
+    base = {
+        "state_dir": str(folder / "state"),
+        "gitlab": {"url": "http://127.0.0.1:9"},
+        "listen": {"web": f"127.0.0.1:{free_port()}", "gate": f"127.0.0.1:{free_port()}"},
+        "pools": [POOL],
+    }
+    config.write_text(yaml.safe_dump(base | settings))
+    return config
 
 
 async def test_ledger_and_key_lie_where_the_settings_say(tmp_path: Path) -> None:
@@ -128,6 +135,35 @@ async def test_logs_have_the_form_and_the_level_that_is_set(tmp_path: Path) -> N
     assert {"serving", "stopped"} <= {line["event"] for line in lines}
     assert re.search(r"\[info\s*\] serving", readable.log)
     assert {json.loads(line)["level"] for line in short.log.splitlines()} == {"error"}
+
+
+async def test_the_log_goes_to_a_file_that_is_rotated_as_the_settings_say(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "firerunner.log"
+    path.parent.mkdir()
+    path.write_text("x" * (1024 * 1024 - 1) + "\n")
+    for day, age_days in (("20250102", 1), ("20250103", 1), ("20250104", 40)):  # too many, kept, too old
+        aside = path.with_name(f"{path.name}.{day}T000000.000000000")
+        aside.write_text(day)
+        os.utime(aside, (time.time() - age_days * DAY_S,) * 2)
+    log = {"file": str(path), "max_mib": 1, "keep_files": 2, "keep_days": 1.5, "compress": True}
+    config = configured(tmp_path, log=log)
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "firerunner", "serve", "--config", str(config)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        while '"serving"' not in path.read_text():
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+
+    assert told == b""
+    assert "stopped" in {json.loads(line)["event"] for line in path.read_text().splitlines()}
+    yesterdays, full = sorted(path.parent.glob("*.gz"))
+    assert yesterdays.name.startswith(f"{path.name}.20250103")
+    assert len(gzip.decompress(full.read_bytes())) == 1024 * 1024
+    assert len(list(path.parent.iterdir())) == 3
 
 
 async def test_images_are_looked_for_where_the_settings_say(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from web_given import CANARIES, OPERATE, READ, A, Given
 
+from firerunner.ledger import MachineState
 from firerunner.web.dashboard.app import COOKIE, HEADERS, SECURE_COOKIE
 from firerunner.web.sessions import LIFE_S
 
@@ -124,6 +125,25 @@ async def test_on_loopback_it_is_open_for_reading_if_that_is_said(given: Given) 
     assert (here.status_code, "You may read only" in here.text) == (200, True)
     assert [answer.status_code for answer in (rebound, forwarded)] == [303, 303]
     assert (acted.status_code, await audit(given)) == (403, [])
+
+
+async def test_a_held_machine_is_released_on_its_page(given: Given) -> None:
+    await given.fill()
+    for state in (MachineState.BOOTING, MachineState.WAITING, MachineState.BUSY):
+        await given.ledger.move_machine(A, state)
+    await given.ledger.hold(A, 60.0, 1)
+    operates, path = await session(given, OPERATE), f"/machines/{A}/release"
+
+    page = (await look(given, f"/machines/{A}", operates)).text
+    done, again = await act(given, path, operates), await act(given, path, operates)
+
+    machine = await given.ledger.machine(A)
+    assert f'href="{path}"' in page
+    assert "Held until" in page
+    assert (done.status_code, again.status_code) == (303, 409)
+    assert await audit(given) == ["release"]
+    assert machine is not None
+    assert machine.held_until == 1000.0
 
 
 async def test_acts_need_the_operating_token_and_are_written_down(given: Given) -> None:

@@ -12,6 +12,7 @@ import httpx
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
+from firerunner.gate.looking import Seen
 from firerunner.intake import Door
 from firerunner.ledger import (
     HostUse,
@@ -59,6 +60,8 @@ class Given:
     ledger: Ledger
     hosts: list[str] = field(default_factory=lambda: ["kvm-1", "local"])
     destroyed: list[tuple[str, str]] = field(default_factory=list)
+    looked: list[tuple[str, str]] = field(default_factory=list)
+    seen: Seen | None = None
     cancelled: list[int] = field(default_factory=list)
     consoles: dict[str, bytes] = field(default_factory=dict)
     more: list[MachineRecord] = field(default_factory=list)
@@ -81,6 +84,7 @@ class Given:
             console=self._console,
             destroy=self._destroy,
             cancel=self._cancel,
+            look=self._look,
         )
         acts = Acts(what)
         door = Door(lambda hook: None, lambda outcome: None)
@@ -217,6 +221,10 @@ class Given:
 
     async def _destroy(self, machine_id: str, reason: str) -> None:
         self.destroyed.append((machine_id, reason))
+
+    async def _look(self, machine_id: str, script: str) -> Seen | None:
+        self.looked.append((machine_id, script))
+        return self.seen
 
     async def _ready(self) -> Readiness:
         return Readiness(ready=True, reasons={}, pools={})

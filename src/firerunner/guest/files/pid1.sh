@@ -34,7 +34,7 @@ start_network() {
     say network
 }
 
-# post URL BODY ANSWER: one POST, what was said in $RUN/said. A gate by HTTPS is told by its certificate,
+# post URL BODY ANSWER: one POST, what was said in $RUN/said. A body of @FILE is what stands in that file. A gate by HTTPS is told by its certificate,
 # which busybox does not look at. wget's own time limit (-T) crashes in Debian's static busybox. The
 # credential is an argument only while no other process runs, or those of a job that was root and could read
 # it in config.toml.
@@ -45,14 +45,18 @@ post() {
             [ ! -e "$RUN/gate-ca.pem" ] || set -- "$@" --cacert "$RUN/gate-ca.pem"
             url=$1 body=$2 answer=$3
             shift 3
-            curl "$@" --dump-header "$RUN/said" --output "$answer" --data "$body" \
+            curl "$@" --dump-header "$RUN/said" --output "$answer" --data-binary "$body" \
                 --header "Authorization: Bearer $credential" "$url" 2> "$RUN/error" && return 0
             cat "$RUN/error" >> "$RUN/said"
             return 1
             ;;
         *)
+            case $2 in
+                @*) set -- "$1" "--post-file=${2#@}" "$3" ;;
+                *) set -- "$1" "--post-data=$2" "$3" ;;
+            esac
             "$BUSYBOX" timeout 60 "$BUSYBOX" wget -S -O "$3" --header "Authorization: Bearer $credential" \
-                --post-data "$2" "$1" 2> "$RUN/said"
+                "$2" "$1" 2> "$RUN/said"
             ;;
     esac
 }
@@ -76,6 +80,26 @@ call() {
         read -r now_s _ < /proc/uptime
     done
     return 1
+}
+
+# hold: stays for a look, until the gate says that it is over. Runs what an operator asks for, each in the
+# directory that the one before has left, and brings what it prints with the next question.
+hold() {
+    say held
+    echo /builds > "$RUN/where"
+    : > "$RUN/seen"
+    while "$BUSYBOX" rm -f "$RUN/answer" && call guest/look "@$RUN/seen" "$RUN/answer"; do
+        : > "$RUN/seen"
+        [ -s "$RUN/answer" ] || continue
+        read -r number < "$RUN/answer"
+        "$BUSYBOX" tail -n +2 "$RUN/answer" > "$RUN/script"
+        # shellcheck disable=SC2016 # expanded by the shell that runs it
+        "$BUSYBOX" timeout -s KILL 60 /bin/sh -c 'cd "$("$2" cat "$1/where")" || cd /
+            trap "pwd > $1/where" EXIT
+            . "$1/script"' look "$RUN" "$BUSYBOX" > "$RUN/printed" 2>&1 < /dev/null
+        code=$?
+        { echo "$number $code" && "$BUSYBOX" head -c 500000 "$RUN/printed"; } > "$RUN/seen"
+    done
 }
 
 # export_lines FILE: one NAME=value in each line, of which nothing is expanded.
@@ -145,6 +169,9 @@ gitlab-runner run-single --config "$RUN/config.toml" --runner firerunner --max-b
     < /dev/null
 exit_code=$?
 say "runner exited with $exit_code"
-call guest/ended "exit_code=$exit_code" "$RUN/answer"
+"$BUSYBOX" rm -f "$RUN/answer"
+if call guest/ended "exit_code=$exit_code" "$RUN/answer" && [ -s "$RUN/answer" ]; then
+    hold
+fi
 say ended
 exit

@@ -17,7 +17,7 @@ from firerunner.errors import FireRunnerError, GitLabError
 from firerunner.intake.bodies import Bodies
 from firerunner.serving.headers import SECURITY_HEADERS, with_security_headers
 from firerunner.web.access import Access, Visitor
-from firerunner.web.acts import CANCEL, DESTROY, Acts, HostAct
+from firerunner.web.acts import CANCEL, DESTROY, RELEASE, Acts, HostAct
 from firerunner.web.dashboard import forms
 from firerunner.web.dashboard.confirming import ASKED
 from firerunner.web.dashboard.live import Live
@@ -238,6 +238,8 @@ class Dashboard:
     async def _do(self, kind: str, target: str, act: str, visitor: Visitor, reason: str) -> None:
         if kind == HOSTS:
             await self._acts.to_host(HostAct(act), target, visitor.caller, reason)
+        elif act == RELEASE:
+            await self._acts.release(target, visitor.caller, reason)
         elif kind == MACHINES:
             await self._acts.destroy(target, visitor.caller, reason)
         else:
@@ -281,7 +283,7 @@ _Show = Callable[[Request, Visitor], Awaitable[Response]]
 _RIGHT = "firerunner.right"
 _ACTS: dict[str, frozenset[str]] = {
     HOSTS: frozenset(HostAct),
-    MACHINES: frozenset({DESTROY}),
+    MACHINES: frozenset({DESTROY, RELEASE}),
     JOBS: frozenset({CANCEL}),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from firerunner.web.acts import CANCEL, DESTROY, HostAct
+from firerunner.web.acts import CANCEL, DESTROY, RELEASE, HostAct
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ ASKED: Mapping[str, Asked] = {
         "Destroy",
         "The machine is given up. If its runner has got a job, that is reported to GitLab as "
         "runner_system_failure; a job that it has not got yet goes to another machine.",
+        hard=True,
+    ),
+    RELEASE: Asked(
+        "Release",
+        "The machine, which is held for a look, is removed, and what its failed job has left in it is lost.",
         hard=True,
     ),
     CANCEL: Asked(
