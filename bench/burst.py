@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -164,7 +165,8 @@ async def _service(it: World, image: Image) -> Burst:
             ended = max(machine.vmm_started_at or 0.0 for machine in made)
             return Burst(ended - began, spent)
         finally:
-            os.kill(service.pid or 0, 9)
+            if service.pid is not None:
+                os.kill(service.pid, signal.SIGKILL)
 
 
 def _config(folder: Path, it: World, image: Image) -> Path:
