@@ -43,7 +43,9 @@ def compare(
     """Compare one host's sightings with the ledger's machines of that host (those that are not gone).
 
     `known` must have been read before `seen`: a machine made in between is then no leak,
-    because the caller acts on a leak only when two looks in a row have shown it. `held`: machines whose
+    because the caller acts on a leak only when two looks in a row have shown it. Many that vanish at once are
+    not believed to be dead, and neither is a machine with a job on a host that shows nothing at all: a host
+    that has lost its list looks the same. `held`: machines whose
     absence was not believed at the last look; as long as one of them is absent, that goes on, also when
     the others have ended meanwhile.
     """
@@ -57,11 +59,16 @@ def compare(
     }
     leaked = frozenset(by_id) - {machine.machine_id for machine in known}
     many = len(vanished) >= BRAKE_COUNT and len(vanished) >= BRAKE_SHARE * len(expected)
-    if may_brake and (many or vanished & held):
+    blank = not seen and any(_has_work(machine) for machine in known)
+    if may_brake and (many or blank or vanished & held):
         brake = f"{len(vanished)} of {len(expected)} machines have vanished, without a trace on their host"
         return Findings(dead, leaked, brake, vanished)
     gone = dict.fromkeys(sorted(vanished), "the machine vanished from its host")
     return Findings(dead | gone, leaked)
+
+
+def _has_work(machine: MachineRecord) -> bool:
+    return machine.state is MachineState.BUSY and machine.ended_reported_at is None
 
 
 def lost(

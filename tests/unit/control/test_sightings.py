@@ -42,9 +42,20 @@ def test_a_machine_that_ended_is_dead_with_its_reason() -> None:
 
 
 def test_a_machine_that_vanished_is_dead() -> None:
-    busy = machine(1, MachineState.BUSY)
+    busy, other = machine(1, MachineState.BUSY), machine(2, MachineState.BUSY)
 
-    assert compare([], [busy]).dead == {busy.machine_id: "the machine vanished from its host"}
+    found = compare([alive(other)], [busy, other])
+
+    assert found.dead == {busy.machine_id: "the machine vanished from its host"}
+
+
+def test_a_host_that_shows_nothing_at_all_is_not_believed_while_a_job_should_run_there() -> None:
+    busy, idle = machine(1, MachineState.BUSY), machine(2, MachineState.WAITING)
+    over = machine(3, MachineState.BUSY, said_ended=True)
+
+    assert not compare([], [busy, idle]).dead
+    assert set(compare([], [busy, idle], may_brake=False).dead) == {busy.machine_id, idle.machine_id}
+    assert set(compare([], [idle, over]).dead) == {idle.machine_id, over.machine_id}
 
 
 def test_a_machine_being_made_or_unmade_is_not_expected_to_be_there() -> None:
