@@ -83,8 +83,9 @@ def drain(
 def believe(names: Names, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Believe at once that the machines a host shows no more are gone, however many they are.
 
-    When many vanish in one moment, the service first takes that for a fault of the host's, waits for two
-    minutes, and logs `not believed yet`. This ends the wait: their jobs are reported or moved.
+    When many vanish in one moment, or all and one of them has a job, the service first takes that for a fault
+    of the host's, waits for two minutes, and logs `not believed yet`. This ends the wait: their jobs are
+    reported or moved.
 
     Example: firerunner believe kvm-1
     """
