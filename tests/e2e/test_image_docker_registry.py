@@ -1,10 +1,12 @@
 """A machine's Docker engine and the world: a private authority, a login, a mirror, the gate, its own socket.
+Slow: SLOW=1 switches it on.
 
 The container image is a Debian root: the one that `image push` makes of the demo's image.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,12 @@ from tests.e2e.lab import lab
 from tests.e2e.registry import busybox_root, docker_archive, program, registry
 from tests.e2e.registry import push as push_archive
 
-pytestmark = [pytest.mark.anyio, pytest.mark.vm, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.vm,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 switches it on: it takes three minutes"),
+]
 
 PRIVATE, MIRROR = "private.test", "mirror.test"
 

@@ -164,7 +164,7 @@ async def is_full(world: World) -> None:
 
 
 async def _running(world: World) -> None:
-    while sum(job.status == "running" and bool(job.trace) for job in world.gitlab.jobs()) < 6:
+    while not all(job.status == "running" and job.trace for job in world.gitlab.jobs()):
         await asyncio.sleep(0.2)
 
 
@@ -182,6 +182,13 @@ def test_a_host_misbehaves(tmp_path: Path, harm: Act, ends: set[str]) -> None:
 
     assert {job.status.value for job in jobs.values()} == ends
     assert {job.failure_reason for job in jobs.values()} <= {None, "runner_system_failure"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_jobs_outlive_a_host_that_lists_nothing_too(tmp_path: Path, count: int) -> None:
+    jobs, _ = seen(tmp_path, ["long"] * count, lists_nothing)
+
+    assert {job.status.value for job in jobs.values()} == {"success"}
 
 
 def test_a_host_that_loses_calls_and_answers(tmp_path: Path) -> None:
