@@ -48,8 +48,11 @@ def test_the_demo_goes_as_it_should(
     assert set(report["leftover"]) == LEFTOVER_KEYS
     assert set(report["leftover"].values()) == {0}
     assert all(set(job) == JOB_KEYS and set(job["seconds"]) == SECONDS_KEYS for job in report["jobs"])
-    assert {job["nonce"] for job in report["jobs"]} == {report["nonce"]}
+    spoke = [job for job in report["jobs"] if job["nonce"] is not None]
+    silent = [job["failure_reason"] for job in report["jobs"] if job["nonce"] is None]
+    assert set(silent) <= ({"runner_system_failure"} if more else set())  # its host lost its power before
+    assert {job["nonce"] for job in spoke} == {report["nonce"]}
     assert len({job["machine"] for job in report["jobs"]}) == len(report["jobs"]) >= 8
-    assert {(job["vcpu"], job["memory_mib"] > 300) for job in report["jobs"]} == sizes
+    assert {(job["vcpu"], job["memory_mib"] > 300) for job in spoke} == sizes
     assert list(tmp_path.iterdir()) == []
     assert network_names() == before
