@@ -16,6 +16,7 @@ from firerunner.fakes.gitlab.model import Job
 from firerunner.images import Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.anyio, pytest.mark.timeout(600)]
+SLOW = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 switches it on: it takes minutes")
 
 WAIT_S = 240
 BIG = """
@@ -51,7 +52,9 @@ def artifact_is_whole(stage: Stage, job: Job) -> bool:
     return f"sha256={digest}" in stage.gitlab.trace(job)
 
 
-@pytest.mark.parametrize("restart_after_s", [0.0, 60.0], ids=["at once", "after a minute"])
+@pytest.mark.parametrize(
+    "restart_after_s", [0.0, pytest.param(60.0, marks=SLOW)], ids=["at once", "after a minute"]
+)
 async def test_an_artifact_streaming_through_the_gate_survives(image: Image, restart_after_s: float) -> None:
     store = cache_dir() / "images"
     async with set_up(store, image.manifest.digest, restart_after_s=restart_after_s, egress=()) as stage:

@@ -14,6 +14,7 @@ from firerunner.demo.verdict import complaints
 from firerunner.images import Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.anyio, pytest.mark.timeout(900)]
+SLOW = pytest.mark.skipif(not os.environ.get("SLOW"), reason="SLOW=1 switches it on: it takes minutes")
 
 STORE = cache_dir() / "images"
 
@@ -49,7 +50,7 @@ def unexcused(result: Result, restart_after_s: float) -> list[str]:
     [
         (0.0, b"nonce=", "build"),
         (0.0, b"working, second 3", "orphan"),
-        (60.0, b"still here after 1 s", "slow"),
+        pytest.param(60.0, b"still here after 1 s", "slow", marks=SLOW),
     ],
     ids=["at once while build runs", "at once after the VM's death", "after a minute"],
 )
