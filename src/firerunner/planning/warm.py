@@ -12,7 +12,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 
-MOST_WARM = 1000
 REMEMBERED_S = 900.0
 """Arrivals count for so long: the rate is their number in this time."""
 REMEMBERED_JOBS = 4096
