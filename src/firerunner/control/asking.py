@@ -172,8 +172,8 @@ async def limits(ctx: Context) -> list[PoolLimited]:
     """What GitLab has announced before and is not over yet. Raises LedgerError."""
     now, found = ctx.clock(), []
     for pool in ctx.pools:
-        rows = await ctx.ledger.last_journal(pool, limit=LIMITS_READ)
-        until = max((row.detail["until"] for row in rows if row.event == LIMITED), default=now)
+        rows = await ctx.ledger.last_journal_of(pool, LIMITED, LIMITS_READ)
+        until = max((row.detail["until"] for row in rows), default=now)
         if until > now:
             found.append(PoolLimited(pool, min(until, now + MAX_RETRY_AFTER_S), at=now))
     return found

@@ -74,8 +74,8 @@ async def _end(ctx: Context, rest: RestClient, machine_id: str, job: RunnersJob,
         if status == "canceling":
             status = await rest.cancel_job(job.project_id, job.id, force=True)
     outcome = f"job {job.id} of project {job.project_id}: {status}"
-    rows = await ctx.ledger.journal(subject=machine_id)
-    if retry and status == "canceled" and any(row.event == CANCELING for row in rows):
+    ours = await ctx.ledger.last_journal_of(machine_id, CANCELING)
+    if retry and status == "canceled" and ours:
         try:
             outcome += f", again as job {await rest.retry_job(job.project_id, job.id)}"
         except CallRefused as error:  # it has been, by us or by somebody else

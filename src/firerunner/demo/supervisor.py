@@ -96,6 +96,8 @@ class Supervisor:
                     os.kill(pid, sign)
             while self._serving() and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_S)
+        if self._process is not None and not _is_running(self._process.pid):
+            await self._process.wait()
 
     def _serving(self) -> list[int]:
         """Processes that serve this configuration."""

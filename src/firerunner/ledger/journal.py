@@ -76,6 +76,12 @@ async def read_last(tx: Transaction, subject: str | None, limit: int) -> list[Jo
     return (await _entries(tx, query))[::-1]
 
 
+async def read_last_of(tx: Transaction, subject: str, event: str, limit: int) -> list[JournalEntry]:
+    about = (journal.c.subject == subject, journal.c.event == event)
+    query = sa.select(journal).where(*about).order_by(journal.c.seq.desc()).limit(limit)
+    return (await _entries(tx, query))[::-1]
+
+
 async def intend(
     tx: Transaction, subject_kind: str, subject: str, action: str, detail: Mapping[str, Any]
 ) -> int:

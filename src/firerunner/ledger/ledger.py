@@ -401,6 +401,10 @@ class Ledger:
         """The newest rows, in order."""
         return await self._read(lambda tx: journal.read_last(tx, subject, limit))
 
+    async def last_journal_of(self, subject: str, event: str, limit: int = 1) -> list[JournalEntry]:
+        """The newest rows of this event, in order, however many others there are of the subject."""
+        return await self._read(lambda tx: journal.read_last_of(tx, subject, event, limit))
+
     async def intend(
         self,
         action: str,

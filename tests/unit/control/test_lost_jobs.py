@@ -74,6 +74,26 @@ async def test_a_job_that_a_crash_between_201_and_commit_has_lost_is_run_again(w
     await world.check_nothing_left()
 
 
+async def test_a_lost_job_of_a_machine_with_a_long_history_is_run_again(world: Any) -> None:
+    """An id that is kept over an hour of failed asks has more rows than any reader asks for at once."""
+    await world.crash()
+    world.api_token = world.gitlab.api_token
+    looking = world.gitlab.misbehave(r"/api/v4/runners/\d+/jobs", method="GET", hold=True, times=1)
+    lost = world.gitlab.misbehave(ASK, lose_answer=True, times=1)
+    _, job = await world.pipeline()
+    await world.start()
+    await world.until(lambda: _used(lost))
+    await world.until(lambda: _used(looking))
+    (entry,) = await world.ledger.unfinished()
+    for _ in range(300):
+        await world.ledger.note("machine", entry.subject, "asked before", {})
+    looking.release()
+
+    await world.gitlab.wait_for_job(job, "canceled", timeout_s=20)
+    await world.until(lambda: _has(retried(world, job)))
+    assert (await world.ended(retried(world, job)[0])).status == "success"
+
+
 async def test_without_a_token_the_operator_is_told_and_nothing_waits(world: Any) -> None:
     await lose_answer(world)
 
