@@ -71,6 +71,10 @@ def _response(
     )
 
 
+LONGEST_WAIT_S = 95.0
+"""For an answer that does not come, of who has said no limit."""
+
+
 @dataclass
 class Weather:
     """How GitLab and the way to it are. Shares are of all calls, from 0 to 1."""
@@ -113,7 +117,7 @@ class Weather:
         if kind == "page":
             return _response(502, {"Content-Type": "text/html"}, PAGE, request)
         if kind == "hangs":
-            await asyncio.sleep(95.0)
+            await asyncio.sleep(request.extensions.get("timeout", {}).get("read") or LONGEST_WAIT_S)
             raise httpx.ReadTimeout("no answer", request=request)
         if kind == "refused":
             raise httpx.ConnectError("refused", request=request)

@@ -20,6 +20,7 @@ from firerunner.gitlab import (
     MAX_RETRY_AFTER_S,
     AskedJob,
     AskedNothing,
+    Raced,
     Refused,
     Trouble,
     parse_answer,
@@ -35,6 +36,7 @@ Written = TypeVar("Written")
 
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
+RACED_PAUSE_S = 1.0
 WRITE_RETRY_S = 1.0
 LIMITED = "limited"
 """The journal's row of a pool that GitLab has asked to be left alone by, `until` a time (Unix seconds)."""
@@ -73,6 +75,7 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
         ctx.post(
             AskEnded(
                 pool=action.pool,
+                number=action.number,
                 machine_id=machine_id,
                 outcome=outcome,
                 retry_at=retry_at,
@@ -128,6 +131,8 @@ async def _ask(
         return AskOutcome.TROUBLE, ctx.clock() + TROUBLE_PAUSE_S, error.message
     await ctx.assure()
     asked_at = ctx.clock()
+    if asked_at < (until := ctx.limited.get(name, asked_at)):  # said to another ask of the pool meanwhile
+        return AskOutcome.TROUBLE, until, "GitLab has asked not to be asked before then"
     MACHINE.set(machine_id)
     answer = await asks.ask(pool.token, machine_id, info, ctx.last_update.get(name))
     now = ctx.clock()
@@ -149,19 +154,29 @@ async def _ask(
         case Refused(status=status, message=message):
             ctx.log.error("runner token refused", pool=name, status=status, message=message)
             return AskOutcome.REFUSED, now + REFUSED_PAUSE_S, f"GitLab refused the runner token ({status})"
-        case Trouble(message=message, retry_after_s=retry_after_s, maybe_assigned=maybe_assigned):
-            if maybe_assigned and machine_id not in ctx.lost:
-                await remember(ctx, machine_id, name, gitlab, asked_at, message)
-            ctx.log.warning("ask failed", pool=name, machine=machine_id, message=message)
-            if retry_after_s is not None:
-                await _note_limit(ctx, name, now + retry_after_s)
-            return AskOutcome.TROUBLE, now + (retry_after_s or TROUBLE_PAUSE_S), message
+        case Raced(message=message):
+            return AskOutcome.RACED, now + RACED_PAUSE_S, message
+        case Trouble():
+            await _note_trouble(ctx, pool, machine_id, asked_at, answer)
+            return AskOutcome.TROUBLE, now + (answer.retry_after_s or TROUBLE_PAUSE_S), answer.message
         case _:
             assert_never(answer)
 
 
+async def _note_trouble(
+    ctx: Context, pool: PoolSettings, machine_id: str, asked_at: float, trouble: Trouble
+) -> None:
+    """What must outlive us: that a job may be lost, and that GitLab wants to be left alone."""
+    if trouble.maybe_assigned and machine_id not in ctx.lost:
+        await remember(ctx, machine_id, pool.name, pool.gitlab, asked_at, trouble.message)
+    ctx.log.warning("ask failed", pool=pool.name, machine=machine_id, message=trouble.message)
+    if trouble.retry_after_s is not None:
+        await _note_limit(ctx, pool.name, ctx.clock() + trouble.retry_after_s)
+
+
 async def _note_limit(ctx: Context, pool: str, until: float) -> None:
-    """For who leads next: it is GitLab's wish, however often we are started anew."""
+    """For asks that are about to be sent, and for who leads next: however often we are started anew."""
+    ctx.limited[pool] = max(until, ctx.limited.get(pool, until))
     try:
         await ctx.ledger.note("pool", pool, LIMITED, {"until": until})
     except LedgerError as error:

@@ -88,6 +88,8 @@ class Context:
     """A GitLab's REST API by its name; None if there is no api_token for it."""
     lost: dict[str, LostAsk] = field(default_factory=dict)
     """Asks by machine id whose answer nobody has, and which are still looked up."""
+    limited: dict[str, float] = field(default_factory=dict)
+    """By pool: until when (Unix seconds) GitLab has asked this process not to ask."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
     host_faults: dict[str, str] = field(default_factory=dict)

@@ -62,8 +62,8 @@ from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
 NOT_DONE_PAUSE_S = 2.0
-RECORDS_S = 30.0
-"""How long a finish waits for GitLab to delete the records of machines that are gone."""
+RECORDS_S = 45.0
+"""How long a finish waits for GitLab to delete the records of machines that are gone: longer than a call."""
 RETRY_S = 5.0
 WORLD_EVERY_S = 10.0
 PRUNE_EVERY_S = 3600.0

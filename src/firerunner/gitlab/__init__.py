@@ -1,6 +1,6 @@
 """What we say to GitLab and what it says to us. Knows nothing of machines."""
 
-from firerunner.gitlab.asks import Answer, AskedJob, AskedNothing, Refused, RunnerClient, Trouble
+from firerunner.gitlab.asks import Answer, AskedJob, AskedNothing, Raced, Refused, RunnerClient, Trouble
 from firerunner.gitlab.backoff import MAX_RETRY_AFTER_S
 from firerunner.gitlab.calls import GitLabCalls
 from firerunner.gitlab.http import new_http
@@ -35,6 +35,7 @@ __all__ = [
     "ManagerRemoval",
     "NewRunner",
     "PendingJob",
+    "Raced",
     "Refused",
     "RestClient",
     "RunnerClient",

@@ -31,8 +31,11 @@ REFUSALS: Final = frozenset({401, 403, 422})
 NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 """Errors before the first byte of the request has left."""
 
-NOT_ASSIGNED: Final = frozenset({409, 429})
-"""GitLab itself says that no job was handed out (a lost race; the rate limit)."""
+CONFLICT: Final = 409
+"""No job was handed out: another ask was faster (Rails app/services/ci/register_job_service.rb)."""
+
+LIMITED: Final = 429
+"""No job was handed out: the rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,14 @@ class Trouble:
     """True if the request may have reached GitLab, so that a job may be ours without our knowing."""
 
 
-Answer = AskedJob | AskedNothing | Refused | Trouble
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """There are jobs, but others were faster."""
+
+    message: str
+
+
+Answer = AskedJob | AskedNothing | Refused | Raced | Trouble
 
 
 def ask_body(
@@ -140,15 +150,18 @@ class RunnerClient(Wire):
             return bytes(kept), False
         return bytes(kept), True
 
-    def _no(self, response: httpx.Response) -> Refused | Trouble:
+    def _no(self, response: httpx.Response) -> Refused | Raced | Trouble:
         status = response.status_code
         self.count("ask", str(status))
         if status in REFUSALS:
             return Refused(status, message_of(response))
+        message = f"GitLab at {self.base_url} answers the ask with {message_of(response)}"
+        if status == CONFLICT:
+            return Raced(message)
         return Trouble(
-            f"GitLab at {self.base_url} answers the ask with {message_of(response)}",
+            message,
             retry_after_s=retry_after_s(response.headers, self.clock()),
-            maybe_assigned=is_retriable(status) and status not in NOT_ASSIGNED,
+            maybe_assigned=is_retriable(status) and status != LIMITED,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,8 @@ class Ask:
     """A waiting machine, or a reserved id kept from an ask that found nothing; None: reserve a new id."""
     host: str
     """Where the machine is or will be; a kept id may get another host than last time."""
+    number: int = field(default=0, compare=False)
+    """Tells one ask of the pool from another. The ask's end repeats it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -45,7 +45,7 @@ class Machine:
 class Purpose(StrEnum):
     """What an action under way is for."""
 
-    ASK = "ask"  # the pool's ask; over with AskEnded
+    ASK = "ask"  # an ask in flight; over with AskEnded
     LANDING = "landing"  # an ask that found a job, until its machine is told to have it
     JOB = "job"  # a homeless job; over when a machine has it
     REFILL = "refill"  # a warm machine; over when it is seen beyond `reserved`
@@ -63,15 +63,6 @@ class Claim:
     job_id: int | None = None
     machine_id: str | None = None
     """The machine it is about, as soon as that is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskInFlight:
-    """The pool's one ask."""
-
-    machine_id: str | None
-    host: str
-    since: float
 
 
 class Chore(StrEnum):
@@ -126,11 +117,12 @@ class Pool:
     facts: PoolFacts | None = None
     """None while only machines of it are known: it is not configured."""
 
-    ask: AskInFlight | None = None
+    asked: int = 0
+    """How many asks there have been: numbers them."""
     woken: bool = False
     """Somebody has said that there may be a job, and no ask has begun since."""
-    hot: bool = False
-    """The last ask found a job: there may be more."""
+    streak: int = 0
+    """So many answers in a row, up to the last one, brought a job: there may be more."""
     last_ask_at: float = NEVER
     last_answer_at: float = NEVER
     retry_at: float = NEVER
@@ -175,10 +167,15 @@ class Pool:
     reserved: dict[str, None] = field(default_factory=dict)
     """Reserved, without a job: being asked for, kept for the next ask, or on the way to a job."""
 
-    def limit(self, until: float) -> None:
-        """GitLab wants not to be asked before."""
+    def wait(self, until: float, reason: str) -> None:
+        """No ask before then. One that was begun earlier and ends later does not shorten it."""
         if until > self.retry_at:
-            self.retry_at, self.retry_reason = until, "GitLab has asked not to be asked before then"
+            self.retry_at, self.retry_reason = until, reason
+
+    @property
+    def asks(self) -> int:
+        """How many are in flight."""
+        return sum(claim.purpose is Purpose.ASK for claim in self.claims.values())
 
     def note_failure(self, now: float) -> None:
         """One more machine ended before it had booted; from the third in a row on, the pool pauses."""
@@ -200,14 +197,15 @@ class Pool:
 
     def has_unknown_under_way(self) -> bool:
         """True while a reserved machine may belong to an action that has not named it yet."""
-        return any(claim.purpose in {Purpose.JOB, Purpose.REFILL} for claim in self.claims.values())
+        return any(
+            claim.purpose in {Purpose.JOB, Purpose.REFILL}
+            or (claim.purpose is Purpose.ASK and claim.machine_id is None)
+            for claim in self.claims.values()
+        )
 
     def engaged(self) -> set[str]:
-        """Machines that an ask or a claim is about."""
-        ids: Iterable[str | None] = (
-            *(claim.machine_id for claim in self.claims.values()),
-            self.ask.machine_id if self.ask else None,
-        )
+        """Machines that something is under way for."""
+        ids = (claim.machine_id for claim in self.claims.values())
         return {machine_id for machine_id in ids if machine_id is not None}
 
     def idle(self) -> Iterator[str]:

@@ -14,15 +14,16 @@ from firerunner.planning.facts import HostFacts, PoolFacts
 class AskOutcome(StrEnum):
     """What became of an ask."""
 
-    JOB = "job"  # GitLab gave a job: ask again at once
+    JOB = "job"  # GitLab gave a job: ask again at once, and for more at a time
     NOTHING = "nothing"  # GitLab had none: ask after the check interval, or when woken
     REFUSED = "refused"  # GitLab refused the runner token: not before `retry_at`
     TROUBLE = "trouble"  # GitLab or the ledger could not be reached: not before `retry_at`
+    RACED = "raced"  # two asks were about one job: not before `retry_at`, and one at a time
 
 
 @dataclass(frozen=True, slots=True)
 class PoolWoken:
-    """There may be a job for the pool. Wakes during an ask lead to one more ask after it."""
+    """There may be a job for the pool. Wakes during asks lead to one more ask after the last of them."""
 
     pool: str
     at: float
@@ -30,15 +31,17 @@ class PoolWoken:
 
 @dataclass(frozen=True, slots=True)
 class AskEnded:
-    """The pool's ask is over. Told after the `MachineMoved` of its machine."""
+    """An ask of the pool is over. Told after the `MachineMoved` of its machine."""
 
     pool: str
+    number: int
+    """As in `Ask`."""
     machine_id: str | None
     """None if the ask ended before there was an id."""
     outcome: AskOutcome
     at: float
     retry_at: float | None = None
-    """Counts for `REFUSED` and `TROUBLE` only."""
+    """Counts for `REFUSED`, `TROUBLE` and `RACED` only."""
     reason: str = ""
 
 

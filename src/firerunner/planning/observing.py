@@ -25,7 +25,6 @@ from firerunner.planning.events import (
 )
 from firerunner.planning.fleet import Fleet
 
-ASK = "ask"
 NOT_DONE_PAUSE_S = 5.0
 """How long an action that was not carried out is left alone."""
 FORGOTTEN_S = 60.0
@@ -56,7 +55,7 @@ def observe(fleet: Fleet, event: Event) -> None:
         case PoolChanged():
             _pool_changed(fleet, event)
         case PoolLimited():
-            fleet.pool(event.pool).limit(event.until)
+            fleet.pool(event.pool).wait(event.until, "GitLab has asked not to be asked before then")
         case JobHomeless():
             _job_homeless(fleet, event)
         case JobOver(job_id=job_id, pool=name):
@@ -100,25 +99,25 @@ def retire_if_resized(fleet: Fleet, pool: Pool, machine_id: str) -> bool:
 
 
 def _ask_ended(fleet: Fleet, event: AskEnded) -> None:
-    pool = fleet.pool(event.pool)
-    if pool.ask is None:
+    pool, key = fleet.pool(event.pool), ask_key(event.number)
+    if key not in pool.claims:
         return
+    if event.machine_id is not None:
+        _correct(pool, key, event.machine_id)
+    asked = fleet.release(pool, key)
     pool.last_answer_at = fleet.now
-    pool.hot = event.outcome is AskOutcome.JOB
-    if pool.hot:
-        pool.experience.note_job(fleet.now)
-    pool.retry_at, pool.retry_reason = NEVER, ""
-    if event.outcome in {AskOutcome.REFUSED, AskOutcome.TROUBLE}:
-        pool.retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
-        pool.retry_reason = event.reason or f"the last ask ended in {event.outcome}"
-        pool.woken = True  # whoever woke the pool has not been served yet
-    asked = pool.ask
-    pool.ask = None
-    claim = fleet.release(pool, ASK)
-    if pool.hot and event.machine_id is not None and not _has_job(fleet, event.machine_id):
+    if event.outcome is not AskOutcome.JOB:
+        pool.streak = 0
+        if event.outcome is not AskOutcome.NOTHING:
+            retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
+            pool.wait(retry_at, event.reason or f"the last ask ended in {event.outcome}")
+            pool.woken = True  # whoever woke the pool has not been served yet
+        return
+    pool.streak += 1
+    pool.experience.note_job(fleet.now)
+    if asked is not None and event.machine_id is not None and not _has_job(fleet, event.machine_id):
         # The machine with its job is told later: until then it is nobody else's, and its room is kept.
-        room = claim.room if claim is not None else None
-        landing = Claim(Purpose.LANDING, asked.host, room, fleet.now, machine_id=event.machine_id)
+        landing = replace(asked, purpose=Purpose.LANDING, since=fleet.now, machine_id=event.machine_id)
         fleet.claim(pool, f"landing-{event.machine_id}", landing)
 
 
@@ -144,6 +143,10 @@ def _is_dead(fleet: Fleet, machine_id: str) -> bool:
 
 def job_key(job_id: int) -> str:
     return f"job-{job_id}"
+
+
+def ask_key(number: int) -> str:
+    return f"ask-{number}"
 
 
 def _machine_moved(fleet: Fleet, event: MachineMoved) -> None:
@@ -193,8 +196,6 @@ def _follow(fleet: Fleet, pool: Pool, machine: Machine, *, is_new: bool) -> None
         fleet.settle(pool, key, machine.machine_id)
     if machine.state in _DEAD:
         return
-    if claim.purpose is Purpose.ASK and pool.ask is not None:
-        pool.ask = replace(pool.ask, machine_id=machine.machine_id)
     over = {
         Purpose.ASK: False,
         Purpose.LANDING: machine.has_job,
@@ -212,8 +213,6 @@ def _correct(pool: Pool, key: str, machine_id: str) -> None:
         if other != key and claim.machine_id == machine_id:
             pool.claims[other] = replace(claim, room=mine.room, machine_id=mine.machine_id)
             pool.claims[key] = replace(mine, room=claim.room, machine_id=machine_id)
-            if other == ASK and pool.ask is not None:
-                pool.ask = replace(pool.ask, machine_id=mine.machine_id)
             return
 
 
@@ -242,10 +241,11 @@ def _belongs_to(pool: Pool, machine: Machine, *, is_new: bool) -> str | None:
 
 def _not_done(fleet: Fleet, event: NotDone) -> None:
     match event.action:
-        case Ask(pool=name, machine_id=machine_id):
+        case Ask(pool=name, machine_id=machine_id, number=number):
             retry_at = event.at + NOT_DONE_PAUSE_S
             outcome = AskOutcome.TROUBLE
-            _ask_ended(fleet, AskEnded(name, machine_id, outcome, event.at, retry_at, event.reason))
+            ended = AskEnded(name, number, machine_id, outcome, event.at, retry_at, event.reason)
+            _ask_ended(fleet, ended)
         case Assign(job_id=job_id, pool=name):
             pool = fleet.pool(name)
             claim = fleet.release(pool, job_key(job_id))
@@ -273,7 +273,7 @@ def _requeue(pool: Pool, claim: Claim) -> None:
 
 def _forget_silent(fleet: Fleet, pool: Pool) -> None:
     for key, claim in list(pool.claims.items()):
-        if key == ASK or fleet.now - claim.since < FORGOTTEN_S:
+        if claim.purpose is Purpose.ASK or fleet.now - claim.since < FORGOTTEN_S:
             continue
         fleet.release(pool, key)
         if claim.purpose is Purpose.JOB:

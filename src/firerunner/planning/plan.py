@@ -11,15 +11,17 @@ from dataclasses import replace
 from firerunner.machines.spec import Resources
 from firerunner.planning import placement
 from firerunner.planning.actions import Action, Ask, Assign, Launch, Retire
-from firerunner.planning.entries import AskInFlight, Chore, Claim, Machine, Pool, Purpose, Todo
+from firerunner.planning.entries import Chore, Claim, Machine, Pool, Purpose, Todo
 from firerunner.planning.events import AskEnded, AskOutcome, Event, PoolChanged, Tick
 from firerunner.planning.facts import PoolFacts
 from firerunner.planning.fleet import Fleet
-from firerunner.planning.observing import ASK, job_key, observe
+from firerunner.planning.observing import ask_key, job_key, observe
 from firerunner.planning.spares import give_way, look, place_for, refills, retire_old, trim, wish
 
 REMIND_S = 10.0
 """A machine that has not moved for so long after Launch or Retire is mentioned again."""
+MOST_ASKS = 8
+JOBS_PER_ASK = 2
 HOST_LOOK_S = 1.0
 """How often a machine on an unusable host is looked at again."""
 
@@ -54,9 +56,21 @@ def wants_to_ask(pool: Pool, now: float) -> bool:
     facts = pool.facts
     if facts is None or facts.paused_reason is not None or not facts.image_ready:
         return False
-    if pool.ask is not None or pool.homeless or now < max(pool.retry_at, pool.failed_until):
+    if pool.homeless or now < max(pool.retry_at, pool.failed_until):
         return False
-    return pool.woken or pool.hot or now >= pool.last_answer_at + facts.check_interval_s
+    asks = pool.asks
+    if asks:
+        return asks < asks_at_once(pool.streak)
+    return pool.woken or pool.streak > 0 or now >= pool.last_answer_at + facts.check_interval_s
+
+
+def asks_at_once(streak: int) -> int:
+    """How many asks a pool may have in flight. While jobs keep coming one more for each two of them.
+
+    Each of the last ones of a row finds nothing, holds room for nothing, and leaves a record in GitLab for an
+    id that is used once: so a short row does not get many.
+    """
+    return min(1 + streak // JOBS_PER_ASK, MOST_ASKS)
 
 
 def kept_free(fleet: Fleet) -> dict[str, int]:
@@ -131,16 +145,18 @@ def _home(fleet: Fleet, pool: Pool) -> Assign | None:
 
 
 def _asks(fleet: Fleet, avoid: dict[str, int]) -> list[Action]:
-    """Asks of all pools whose time has come, the one that has not asked for longest first."""
+    """Asks of all pools whose time has come: who has fewest in flight first, then who waits longest."""
     due = [pool for pool in fleet.pools.values() if wants_to_ask(pool, fleet.now)]
     actions: list[Action] = []
-    for pool in sorted(due, key=lambda pool: (pool.last_ask_at, pool.name)):
+    while due:
+        pool = min(due, key=lambda pool: (pool.asks, pool.last_ask_at, pool.name))
         action = _ask(fleet, pool, avoid)
         if action is not None:
-            pool.ask = AskInFlight(action.machine_id, action.host, fleet.now)
-            pool.woken = pool.hot = False
+            pool.woken = False
             pool.last_ask_at = fleet.now
             actions.append(action)
+        if action is None or not wants_to_ask(pool, fleet.now):
+            due.remove(pool)
     return actions
 
 
@@ -148,20 +164,22 @@ def _ask(fleet: Fleet, pool: Pool, avoid: dict[str, int]) -> Ask | None:
     facts = pool.facts
     if facts is None:
         return None
-    waiting = fleet.fresh_waiting(pool)
-    if waiting is not None:
-        return Ask(pool.name, waiting, fleet.machines[waiting].host)
-    kept = _kept_id(fleet, pool, facts)
-    if kept is not None and fleet.machines[kept].room_held:
-        return Ask(pool.name, kept, fleet.machines[kept].host)
-    if pool.count >= facts.limit:
+    machine_id = fleet.fresh_waiting(pool) or _kept_id(fleet, pool, facts)
+    room: Resources | None = None
+    if machine_id is not None and fleet.machines[machine_id].room_held:
+        host = fleet.machines[machine_id].host
+    elif pool.count >= facts.limit:
         return None
-    host = place_for(fleet, facts, avoid)
-    if host is None:
-        give_way(fleet, pool, avoid)
-        return None
-    fleet.claim(pool, ASK, Claim(Purpose.ASK, host, facts.resources, fleet.now, machine_id=kept))
-    return Ask(pool.name, kept, host)
+    else:
+        place = place_for(fleet, facts, avoid)
+        if place is None:
+            if not pool.asks:
+                give_way(fleet, pool, avoid)
+            return None
+        host, room = place, facts.resources
+    pool.asked += 1
+    fleet.claim(pool, ask_key(pool.asked), Claim(Purpose.ASK, host, room, fleet.now, machine_id=machine_id))
+    return Ask(pool.name, machine_id, host, pool.asked)
 
 
 def _may_stay(fleet: Fleet, facts: PoolFacts, kept: Machine) -> bool:

@@ -61,7 +61,7 @@ def blocked(fleet: Fleet) -> dict[str, str]:
 
 
 def _silent(fleet: Fleet) -> list[Pool]:
-    return [pool for pool in fleet.pools.values() if pool.facts is not None and pool.ask is None]
+    return [pool for pool in fleet.pools.values() if pool.facts is not None and not pool.asks]
 
 
 def _blocked(fleet: Fleet, pool: Pool) -> str:

@@ -125,15 +125,15 @@ def trim(fleet: Fleet, pool: Pool) -> None:
     One id without room is kept for the next ask.
     """
     facts = pool.facts
-    if facts is None or facts.paused_reason is not None or pool.hot or pool.woken or pool.homeless:
+    if facts is None or facts.paused_reason is not None or pool.streak or pool.woken or pool.homeless:
         return
     _trim_waiting(fleet, pool, facts)
-    if pool.has_unknown_under_way() or (pool.ask is not None and pool.ask.machine_id is None):
+    if pool.has_unknown_under_way():
         return  # a reserved id may belong to that
     engaged = pool.engaged()
     kept = None
     for machine_id in [machine_id for machine_id in pool.reserved if machine_id not in engaged]:
-        if fleet.machines[machine_id].room_held or kept is not None or pool.ask is not None:
+        if fleet.machines[machine_id].room_held or kept is not None or pool.asks:
             fleet.retire(machine_id, f"a reservation of pool {pool.name} that nobody asks for")
         else:
             kept = machine_id
@@ -184,7 +184,7 @@ def give_way(fleet: Fleet, pool: Pool, avoid: Collection[str] = ()) -> None:
             if not host.is_usable(fleet.now) or not facts.resources.fits_in(host.free + machine.resources):
                 continue
             since = machine.since if machine.since is not None else fleet.now
-            cost = (not outdated, other.woken or other.hot, -len(other.waiting), since)
+            cost = (not outdated, other.woken or other.streak > 0, -len(other.waiting), since)
             if best is None or cost < best[0]:
                 best = (cost, machine_id, other)
     if best is None:

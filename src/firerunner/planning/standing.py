@@ -18,7 +18,7 @@ from firerunner.planning.reasons import blocked
 class PoolState(StrEnum):
     """What a pool does about asking; `reasons` says the same in words."""
 
-    ASKING = "asking"  # its ask is in flight
+    ASKING = "asking"  # at least one ask is in flight
     IDLE = "idle"  # it waits for its next ask
     LIMIT = "limit"  # it would ask, and has as many machines as it may have
     NO_ROOM = "no_room"  # it would ask, and no host has room
@@ -79,7 +79,7 @@ def standing(fleet: Fleet) -> Standing:
 
 def _state(fleet: Fleet, pool: Pool, is_blocked: bool) -> PoolState:
     facts = pool.facts
-    if pool.ask is not None:
+    if pool.asks:
         return PoolState.ASKING
     if is_blocked or facts is None:
         return PoolState.BLOCKED

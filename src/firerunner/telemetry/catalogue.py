@@ -116,7 +116,8 @@ WARM = _declare(
 ASKS = _declare(
     Kind.COUNTER,
     "asks_total",
-    "Asks to GitLab. `answer`: `job`, `nothing`, `refused` (the runner token), `trouble` (no usable answer).",
+    "Asks to GitLab. `answer`: `job`, `nothing`, `refused` (the runner token), `raced` (another was faster), "
+    "`trouble` (no usable answer).",
     "pool",
     "answer",
 )

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from gitlab_given import Counted, answer, nobody, playing
 
-from firerunner.gitlab import AskedJob, AskedNothing, Refused, RunnerClient, Trouble, asks, new_http
+from firerunner.gitlab import AskedJob, AskedNothing, Raced, Refused, RunnerClient, Trouble, asks, new_http
 
 pytestmark = pytest.mark.anyio
 
@@ -104,10 +104,17 @@ async def test_a_refusal_carries_gitlabs_words(status: int) -> None:
     assert counted == [("ask", str(status))]
 
 
+async def test_a_lost_race_for_a_job_is_neither_trouble_nor_nothing() -> None:
+    got, _, counted = await ask(answer(409, b'{"message":"409 Conflict"}'))
+
+    assert isinstance(got, Raced)
+    assert "409 Conflict" in got.message
+    assert counted == [("ask", "409")]
+
+
 @pytest.mark.parametrize(
     ("response", "retry_after_s", "maybe_assigned"),
     [
-        (answer(409, b'{"message":"409 Conflict"}'), None, False),
         (answer(429, b"", Retry_After="17"), 17.0, False),
         (answer(500, b"oops"), None, True),
         (answer(502, b"<html>", Content_Type="text/html"), None, True),

@@ -100,9 +100,11 @@ class Told:
         return self.tell(PoolWoken(pool, self.now))
 
     def ended(
-        self, outcome: AskOutcome, machine_id: str | None = A, *, pool: str = "demo", **more
+        self, outcome: AskOutcome, machine_id: str | None = A, *, pool: str = "demo", number=None, **more
     ) -> list[Action]:
-        return self.tell(AskEnded(pool, machine_id, outcome, self.now, **more))
+        """`number`: the last one that has begun, if it is not said."""
+        number = number or self.fleet.pool(pool).asked
+        return self.tell(AskEnded(pool, number, machine_id, outcome, self.now, **more))
 
     def homeless(self, job_id: int, pool: str = "demo") -> list[Action]:
         return self.tell(JobHomeless(job_id, pool, self.now))

@@ -31,6 +31,7 @@ from firerunner.planning import (
     plan,
     reasons,
 )
+from firerunner.planning.plan import asks_at_once
 
 M = MachineState
 NONE = Resources(0, 0, 0)
@@ -66,7 +67,8 @@ class World:
     pools: dict[str, PoolFacts] = field(default_factory=dict)
     machines: dict[str, SimMachine] = field(default_factory=dict)
     told: dict[str, MachineMoved] = field(default_factory=dict)
-    asks: dict[str, SimAsk] = field(default_factory=dict)
+    asks: dict[tuple[str, int], SimAsk] = field(default_factory=dict)
+    jobs_in_a_row: Counter[str] = field(default_factory=Counter)
     pending: list[Assign | Refill] = field(default_factory=list)
     pending_since: float = 0.0
     launches: dict[str, None] = field(default_factory=dict)
@@ -141,7 +143,9 @@ class World:
 
     def accept_ask(self, action: Ask) -> None:
         facts = self.pools[action.pool]
-        assert action.pool not in self.asks, "two asks in flight for one pool"
+        in_flight = sum(pool == action.pool for pool, _ in self.asks)
+        most = asks_at_once(self.jobs_in_a_row[action.pool])
+        assert in_flight < most, f"{in_flight + 1} asks at once, and {most} are allowed"
         assert facts.image_ready and facts.paused_reason is None
         assert not any(
             pool == action.pool and job_id not in self.assigning() for job_id, pool in self.homeless.items()
@@ -150,7 +154,7 @@ class World:
             self.must_be_free(action.machine_id, action.pool, states={M.RESERVED, M.WAITING})
         machine = self.machines.get(action.machine_id or "")
         needs_room = machine is None or not machine.room_held
-        self.asks[action.pool] = SimAsk(action, action.machine_id, promised=needs_room)
+        self.asks[action.pool, action.number] = SimAsk(action, action.machine_id, promised=needs_room)
         if needs_room:
             self.must_have_room(action.host, action.pool)
 
@@ -222,7 +226,7 @@ class World:
             )
         told = reasons(self.fleet)
         for pool in self.pools:
-            if pool in self.asks:
+            if any(asking == pool for asking, _ in self.asks):
                 assert pool not in told
             else:
                 assert told[pool] and told[pool] != "about to ask", f"no reason for {pool}"
@@ -260,9 +264,9 @@ class World:
         for name, pool in self.fleet.pools.items():
             fresh = scratch.pool(name)
             for memory in (
-                "ask",
+                "asked",
                 "woken",
-                "hot",
+                "streak",
                 "last_ask_at",
                 "last_answer_at",
                 "retry_at",
@@ -311,8 +315,8 @@ class World:
         self.machines[machine.machine_id] = machine
         return machine
 
-    def begin_ask(self, pool: str, *, tell: bool) -> None:
-        ask = self.asks[pool]
+    def begin_ask(self, key: tuple[str, int], *, tell: bool) -> None:
+        pool, ask = key[0], self.asks[key]
         ask.begun = True
         if ask.machine_id is None:
             ask.machine_id = self.make(pool, ask.action.host).machine_id
@@ -323,8 +327,8 @@ class World:
         if tell or ask.action.machine_id is None:  # a new machine is always told as soon as it holds room
             self.tell_machine(machine)
 
-    def end_ask(self, pool: str, outcome: AskOutcome, *, named: bool, machine_first: bool) -> None:
-        ask = self.asks.pop(pool)
+    def end_ask(self, key: tuple[str, int], outcome: AskOutcome, *, named: bool, machine_first: bool) -> None:
+        (pool, number), ask = key, self.asks.pop(key)
         machine = self.machines[ask.machine_id or ""]
         homeless = None
         if outcome is AskOutcome.JOB:
@@ -335,15 +339,19 @@ class World:
                 homeless = job_id
         elif machine.state is M.RESERVED:
             machine.room_held = False
-        ended = AskEnded(pool, machine.machine_id, outcome, self.now, self.now + 5.0, "GitLab is away")
+        in_a_row = self.jobs_in_a_row[pool] + 1 if outcome is AskOutcome.JOB else 0
+        self.jobs_in_a_row[pool] = max(in_a_row, self.jobs_in_a_row[pool])
+        retry_at, why = self.now + 5.0, "GitLab is away"
+        ended = AskEnded(pool, number, machine.machine_id, outcome, self.now, retry_at, why)
         if machine.machine_id in self.machines and (machine_first or outcome is not AskOutcome.JOB):
-            self.asks[pool] = ask  # for the plan it is still in flight
+            self.asks[key] = ask  # for the plan it is still in flight
             self.tell_machine(machine, named=named)
-            del self.asks[pool]
+            del self.asks[key]
             self.tell(ended)
         else:
             self.tell(ended)
             self.tell_machine(machine, named=named)
+        self.jobs_in_a_row[pool] = in_a_row
         if homeless is not None:
             self.lose(homeless, pool)
 
@@ -380,7 +388,8 @@ class World:
 
     def fail(self, action: Action) -> None:
         if isinstance(action, Ask):
-            del self.asks[action.pool]
+            del self.asks[action.pool, action.number]
+            self.jobs_in_a_row[action.pool] = 0
         else:
             self.pending.remove(action)
         self.tell(NotDone(action, self.now, "disk full"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from planning_given import HOST, SMALL, A, B, Told, started
+from planning_given import HOST, SMALL, A, B, C, Told, started
 
 from firerunner.ledger.states import MachineState
 from firerunner.machines.spec import Resources
-from firerunner.planning import Ask, AskOutcome, Launch, NotDone, Retire, reasons
+from firerunner.planning import Action, Ask, AskOutcome, Launch, NotDone, Retire, reasons
+from firerunner.planning.plan import MOST_ASKS
 
 RESERVED, WAITING, BUSY = MachineState.RESERVED, MachineState.WAITING, MachineState.BUSY
 
@@ -140,6 +141,99 @@ def test_the_oldest_ask_goes_first_when_room_is_short() -> None:
     assert first == [Ask("one", None, "local")]
     assert second == [Ask("two", None, "local")]
     assert third == [Ask("one", A, "local")]
+
+
+LARGE_HOST = Resources(64, 65536, 1 << 20)
+
+
+def streak(told: Told, jobs: int) -> list[list[Action]]:
+    """So many asks, one after the other, bring a job each; with what follows from each answer."""
+    followed = []
+    oldest = told.fleet.pool("demo").asked - told.fleet.pool("demo").asks + 1
+    for number in range(oldest, oldest + jobs):
+        machine_id = f"fr-{number:012d}"
+        told.machine(machine_id, RESERVED, job=number)
+        followed.append(told.ended(AskOutcome.JOB, machine_id, number=number))
+    return followed
+
+
+def asks_of(actions: list[Action]) -> list[Ask]:
+    return [each for each in actions if isinstance(each, Ask)]
+
+
+def large(**pool: object) -> Told:
+    told = Told()
+    told.host(capacity=LARGE_HOST)
+    told.pool(limit=32, **pool)
+    told.tick()
+    return told
+
+
+def test_while_jobs_keep_coming_more_asks_are_in_flight_at_a_time() -> None:
+    told = large()
+
+    new = [len(asks_of(actions)) for actions in streak(told, 20)]
+
+    assert new == [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 1]
+    assert told.fleet.pool("demo").asks == MOST_ASKS
+
+
+def test_one_answer_without_a_job_ends_the_row() -> None:
+    told = large()
+    streak(told, 6)
+    assert told.fleet.pool("demo").asks == 4
+
+    assert told.ended(AskOutcome.NOTHING, B, number=7) == []
+    assert told.ended(AskOutcome.NOTHING, C, number=8) == []
+    assert told.tick(2.9) == []
+    assert told.fleet.pool("demo").asks == 2
+
+
+def test_an_older_asks_answer_does_not_shorten_a_limit_that_gitlab_has_announced() -> None:
+    told = large()
+    streak(told, 6)
+
+    told.ended(AskOutcome.TROUBLE, None, number=7, retry_at=told.now + 60.0, reason="429")
+    told.ended(AskOutcome.TROUBLE, None, number=8, retry_at=told.now + 5.0, reason="500")
+    told.machine(B, RESERVED, job=99)
+    assert told.ended(AskOutcome.JOB, B, number=9) == []
+    told.ended(AskOutcome.NOTHING, None, number=10)
+
+    assert told.why() == "429; next try in 60 s"
+    assert asks_of(told.wake() + told.tick(59.0)) == []
+    assert len(asks_of(told.tick(1.0))) == 1
+
+
+def test_a_lost_race_is_followed_by_one_ask_soon() -> None:
+    told = large()
+    streak(told, 6)
+
+    for number in range(7, 11):
+        told.ended(AskOutcome.RACED, None, number=number, retry_at=told.now + 1.0, reason="409")
+
+    assert asks_of(told.tick(0.9)) == []
+    assert len(asks_of(told.tick(0.1))) == 1
+
+
+def test_asks_of_one_pool_do_not_take_another_pools_turn() -> None:
+    told = large()
+    streak(told, 6)
+    told.host(capacity=Resources(20, 65536, 1 << 20))  # full: six have a job, four are asked for
+    assert told.pool("late") == []
+    assert asks_of(streak(told, 1)[0]) == []
+
+    assert told.host(capacity=Resources(22, 65536, 1 << 20)) == [Ask("late", None, "local")]
+
+
+def test_two_machines_that_were_taken_for_each_other_are_put_right_when_an_ask_ends() -> None:
+    told = large()
+    streak(told, 2)  # two more are in flight, without an id yet, on one host
+    told.machine(B, RESERVED)
+    told.machine(A, RESERVED)
+
+    told.ended(AskOutcome.NOTHING, A, number=3)  # as if the first were A's
+
+    assert told.fleet.pool("demo").engaged() == {B}
 
 
 def test_an_equally_full_host_is_taken_in_the_pools_order_and_the_emptier_one_first() -> None:

@@ -127,28 +127,28 @@ class Fleets(RuleBasedStateMachine):
 
     # --- actions carried out ---
 
-    def _asks(self, *, begun: bool) -> list[str]:
-        return [pool for pool, ask in self.world.asks.items() if ask.begun is begun]
+    def _asks(self, *, begun: bool) -> list[tuple[str, int]]:
+        return [key for key, ask in self.world.asks.items() if ask.begun is begun]
 
     @precondition(lambda self: self._asks(begun=False))
     @rule(data=st.data(), tell=st.booleans(), fails=st.integers(0, 9))
     def begin_ask(self, data: st.DataObject, tell: bool, fails: int) -> None:
-        pool = pick(data, self._asks(begun=False))
-        if fails == 0 or self._cannot_begin(pool):
-            self.world.fail(self.world.asks[pool].action)
+        key = pick(data, self._asks(begun=False))
+        if fails == 0 or self._cannot_begin(key):
+            self.world.fail(self.world.asks[key].action)
         else:
-            self.world.begin_ask(pool, tell=tell)
+            self.world.begin_ask(key, tell=tell)
 
-    def _cannot_begin(self, pool: str) -> bool:
-        machine = self.world.machines.get(self.world.asks[pool].machine_id or "")
-        asked = self.world.asks[pool].machine_id is not None
+    def _cannot_begin(self, key: tuple[str, int]) -> bool:
+        machine = self.world.machines.get(self.world.asks[key].machine_id or "")
+        asked = self.world.asks[key].machine_id is not None
         return asked and (machine is None or machine.state not in {M.RESERVED, M.WAITING})
 
     @precondition(lambda self: self._asks(begun=True))
     @rule(data=st.data(), outcome=outcomes, named=st.booleans(), machine_first=st.booleans())
     def end_ask(self, data: st.DataObject, outcome: AskOutcome, named: bool, machine_first: bool) -> None:
-        pool = pick(data, self._asks(begun=True))
-        self.world.end_ask(pool, outcome, named=named, machine_first=machine_first)
+        key = pick(data, self._asks(begun=True))
+        self.world.end_ask(key, outcome, named=named, machine_first=machine_first)
 
     @precondition(lambda self: self.world.pending)
     @rule(data=st.data(), in_steps=st.booleans(), named=st.booleans(), fails=st.integers(0, 9))
@@ -236,13 +236,13 @@ class Fleets(RuleBasedStateMachine):
     def _work_off(self) -> None:
         """Do all that is asked for, well, and let every machine come to its end."""
         world = self.world
-        for pool in self._asks(begun=False):
-            if self._cannot_begin(pool):
-                world.fail(world.asks[pool].action)
+        for key in self._asks(begun=False):
+            if self._cannot_begin(key):
+                world.fail(world.asks[key].action)
             else:
-                world.begin_ask(pool, tell=True)
-        for pool in self._asks(begun=True):
-            world.end_ask(pool, AskOutcome.NOTHING, named=True, machine_first=True)
+                world.begin_ask(key, tell=True)
+        for key in self._asks(begun=True):
+            world.end_ask(key, AskOutcome.NOTHING, named=True, machine_first=True)
         for _ in range(8):
             for action in list(world.pending):
                 world.do(action, in_steps=True, named=True)
