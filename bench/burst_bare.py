@@ -20,7 +20,7 @@ from firerunner.machines.flintlock.channel import Endpoint
 from firerunner.machines.flintlock.client import FlintlockClient
 from firerunner.machines.flintlock.driver import FlintlockDriver
 from firerunner.machines.flintlock.request import Place
-from firerunner.machines.spec import MachineSpec, Resources
+from firerunner.machines.spec import MachineSpec, Resources, Started
 
 SIZE = Resources(1, 1024, 1024)
 
@@ -32,7 +32,7 @@ async def main(jobs: int, digest: str) -> None:
     place = Place("firerunner", "http://10.0.2.100:8181")
     drivers = [FlintlockDriver(FlintlockClient(Endpoint(host, None)), place, SIZE) for host in facts["hosts"]]
     turns = itertools.cycle(drivers)
-    creates: list[asyncio.Task[None]] = []
+    creates: list[asyncio.Task[Started]] = []
     async with new_http() as http:
         asks = RunnerClient(facts["gitlab"], http)
 
@@ -53,4 +53,5 @@ async def main(jobs: int, digest: str) -> None:
     await asyncio.to_thread(sys.stdin.readline)
 
 
-asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -51,4 +51,5 @@ def _pipeline(jobs: int, pools: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-asyncio.run(main(*map(int, sys.argv[1:])))
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -1,10 +1,10 @@
 """gate: trace patches a second and artifact MiB a second through the gate, beside the same calls direct.
 
-Gate, upstream and client are processes of their own (`gate_service`, `gate_upstream`, and this one with the
-client of `load`), so that none waits for another's turn in one event loop. The upstream runs by the gate's
-own server with next to nothing behind it; the gate stands before it with a ledger in its file. Both are
-asked by the same client in turn. Two cores hold three processes: what the gate adds is the CPU time of all
-of it.
+Gate, upstream and client are processes of their own (`gate_service`, `gate_fake` or `gate_upstream`, and this
+one with the client of `load`), so that none waits for another's turn in one event loop. Patches go to the
+fake GitLab, and for a harder floor to an upstream that runs by the gate's own server with next to nothing
+behind it, as artifacts do: the gate stands before each with a ledger in its file. Both ways are asked by the
+same client in turn. Two cores hold three processes: what the gate adds is the CPU time of all of it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bench import load
 from bench.gate_parts import DEPENDENCY, DOWNLOAD_BYTES, MACHINES, job_token, machine_name
 from bench.load import Request
-from bench.rows import Row
+from bench.rows import Row, measured
 from firerunner.cli.output import errors
 
 ROUNDS = 9
@@ -48,21 +50,25 @@ class Figures:
 async def measure() -> list[Row]:
     """Both ways in turn, `ROUNDS` times each; the first round of all is not counted."""
     direct, through, redirected = Figures(), Figures(), list[float]()
+    fake, before_fake = list[float](), list[float]()
     async with (
         process("bench.gate_upstream") as upstream,
         process("bench.gate_service", upstream.url) as gate,
+        process("bench.gate_fake") as gitlab,
+        process("bench.gate_service", gitlab.url) as gate_of_fake,
     ):
+        traces = Counter[int]()
         for turn in range(ROUNDS + 1):
             errors.print(f"gate: round {turn} of {ROUNDS}")
             if turn == 1:
                 direct, through, redirected = Figures(), Figures(), []
+                fake, before_fake = [], []
                 full_mib = rss_mib(gate.pid)
-            for url, within, figures in (
-                (upstream.url, lambda _: "", direct),
-                (gate.url, lambda number: f"/m/{machine_name(number)}", through),
-            ):
+            fake.append(await _to_fake(gitlab.url, traces, through=False))
+            before_fake.append(await _to_fake(gate_of_fake.url, traces, through=True))
+            for url, within, figures in ((upstream.url, _nowhere, direct), (gate.url, _in_gate, through)):
                 patches, took = await load.rate(
-                    url, lambda within=within: _patches(within), connections=CONNECTIONS, expect=202
+                    url, partial(_patches, within), connections=CONNECTIONS, expect=202
                 )
                 figures.patches.append(patches)
                 figures.took += took
@@ -73,7 +79,8 @@ async def measure() -> list[Row]:
         grown_mib = rss_mib(gate.pid) - full_mib
     streamed_mib = ROUNDS * (UPLOADS * UPLOAD_PIECES * len(load.PIECE) + DOWNLOADS * DOWNLOAD_BYTES) / MIB
     return [
-        _row("trace patches a second", through.patches, direct.patches, PATCHES_AT_LEAST),
+        _row("trace patches a second, beside the fake GitLab", before_fake, fake, PATCHES_AT_LEAST),
+        measured("  beside a server that does nothing", through.patches, direct.patches, unit="a second"),
         Row("  p99 of one, seconds", load.quantile(through.took, 0.99), load.quantile(direct.took, 0.99)),
         _row("artifacts up, MiB a second", through.uploads, direct.uploads, STREAMED_AT_LEAST),
         _row("artifacts down, MiB a second", through.downloads, direct.downloads, STREAMED_AT_LEAST),
@@ -89,23 +96,49 @@ async def measure() -> list[Row]:
     ]
 
 
+def _nowhere(_number: int) -> str:
+    return ""
+
+
+def _in_gate(number: int) -> str:
+    return f"/m/{machine_name(number)}"
+
+
 def _row(measure: str, ours: list[float], bare: list[float], at_least: float) -> Row:
     ratio = median(our / their for our, their in zip(ours, bare, strict=True))
     goal = f"at least {at_least} times"
     return Row(measure, median(ours), median(bare), ratio, goal, ratio >= at_least)
 
 
-def _patches(within: object) -> Iterator[Request]:
-    assert callable(within)
+async def _to_fake(url: str, traces: Counter[int], *, through: bool) -> float:
+    """Each patch goes on where its job's trace ends: the fake knows every one of them."""
+
+    def patches() -> Iterator[Request]:
+        for number in range(PATCHES):
+            machine = number % (MACHINES - 1)
+            job = machine + 1 if through else MACHINES + machine + 1
+            start = traces[job]
+            traces[job] += len(PATCH)
+            within = f"/m/{machine_name(machine)}" if through else ""
+            yield _patch(f"{within}/api/v4/jobs/{job}/trace", job_token(job - 1), start)
+
+    a_second, _ = await load.rate(url, patches, connections=CONNECTIONS, expect=202)
+    return a_second
+
+
+def _patch(path: str, token: str, start: int) -> Request:
+    headers = {
+        "Job-Token": token,
+        "Content-Type": "text/plain",
+        "Content-Range": f"{start}-{start + len(PATCH) - 1}",
+    }
+    return Request("PATCH", f"{path}?debug_trace=false", headers, PATCH)
+
+
+def _patches(within: Callable[[int], str]) -> Iterator[Request]:
     for number in range(PATCHES):
         machine = number % (MACHINES - 1)
-        headers = {
-            "Job-Token": job_token(machine),
-            "Content-Type": "text/plain",
-            "Content-Range": f"0-{len(PATCH) - 1}",
-        }
-        path = f"{within(machine)}/api/v4/jobs/{machine + 1}/trace?debug_trace=false"
-        yield Request("PATCH", path, headers, PATCH)
+        yield _patch(f"{within(machine)}/api/v4/jobs/{machine + 1}/trace", job_token(machine), 0)
 
 
 async def _upload(line: load.Connection, within: str) -> float:

@@ -20,13 +20,12 @@ from firerunner.ledger import JobState, Keyring, Ledger, MachineRecord, MachineS
 from firerunner.listening import listen
 from firerunner.machines.spec import Resources
 from firerunner.serving import served
-from firerunner.telemetry import Counters, configure_logs
+from firerunner.telemetry import configure_logs
 
 
 async def main(gitlab_url: str) -> None:
     """Serve until standard input ends."""
     configure_logs("info", "json")
-    counters = Counters()
     with tempfile.TemporaryDirectory(prefix="firerunner-bench-") as folder:
         keys = Keyring.load_or_create(Path(folder) / "keys")
         ledger = await Ledger.open(f"sqlite:///{folder}/ledger.db", keys, SteadyClock())
@@ -41,14 +40,13 @@ async def main(gitlab_url: str) -> None:
             """There is no controller."""
 
         async with new_http(max_connections=2 * MACHINES) as http:
-            jobs = JobClient(gitlab_url, http, count=counters.count_gitlab)
+            jobs = JobClient(gitlab_url, http)
             gate = create_gate(
                 ledger=ledger,
                 gitlab=lambda name: jobs,
                 facts=facts,
                 notify=notify,
                 clock=ledger.clock,
-                count=counters.count_gate,
             )
             gate.open()
             listener = listen("gate", "127.0.0.1:0")

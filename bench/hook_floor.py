@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from firerunner.listening import listen
 from firerunner.serving import WEB_BOUNDS, served
-from firerunner.telemetry import Counters
+from firerunner.telemetry import Metrics
 from firerunner.web import Readiness, create_web
 
 
@@ -32,7 +32,7 @@ async def main() -> None:
     """Serve until standard input ends."""
     listener = listen("web", "127.0.0.1:0")
     port = listener.getsockname()[1]
-    async with served(create_web(nothing, ready, Counters()), listener, bounds=WEB_BOUNDS):
+    async with served(create_web(nothing, ready, Metrics()), listener, bounds=WEB_BOUNDS):
         print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -49,9 +49,9 @@ def watch(marks: Path) -> None:
 
         return wrapper
 
-    Gate.__call__ = noted(Kind.GATE, Gate.__call__, _request, begin=True)  # type: ignore[method-assign]
-    Door.endpoint = noted(Kind.HOOK, Door.endpoint, lambda request: request.url.path)  # type: ignore[method-assign]
-    QemuDriver.create = noted(Kind.CREATE, QemuDriver.create, lambda spec: spec.machine_id)  # type: ignore[method-assign]
+    Gate.__call__ = noted(Kind.GATE, Gate.__call__, _request, begin=True)  # type: ignore[assignment, method-assign]
+    Door.endpoint = noted(Kind.HOOK, Door.endpoint, lambda request: request.url.path)  # type: ignore[assignment, method-assign]
+    QemuDriver.create = noted(Kind.CREATE, QemuDriver.create, lambda spec: spec.machine_id)  # type: ignore[assignment, method-assign]
 
 
 def _request(scope: dict[str, Any]) -> str:

@@ -116,6 +116,9 @@ class Exchange:
         self, status: int, headers: Headers, body: bytes, *, drain_bytes: int, drain_s: float
     ) -> None:
         """Answer a request whose body may not have been read."""
+        if self._read_whole:
+            await self.answer(status, headers, body)
+            return
         await self.start(status, headers)
         await self.write(body, last=False)
         await self.finish(drain_bytes=drain_bytes, drain_s=drain_s)

@@ -21,6 +21,9 @@ from firerunner.gate.upstream import LONG_TIMEOUT, SHORT_TIMEOUT, Body, Upstream
 from firerunner.gate.verdicts import Said, read_update
 from firerunner.gitlab.wire import is_web_page
 
+WHOLE_BYTES = 64 * 1024
+"""A patch up to this size is read whole before it is sent on: to stream it costs more than to keep it."""
+
 
 class Relay:
     """Passes job calls on, and sees what they mean."""
@@ -52,7 +55,10 @@ class Relay:
         check_query(exchange.query)
         tie = await self._ties.for_job(machine_id, job_id, _token(exchange))
         await self._story.first_word(tie)
-        body = exchange.chunks(limits.trace_patch_bytes, limits.body_timeout_s)
+        declared = exchange.declared_length()
+        body: Body = exchange.chunks(limits.trace_patch_bytes, limits.body_timeout_s)
+        if declared is not None and declared <= WHOLE_BYTES:
+            body = await exchange.body(WHOLE_BYTES, limits.body_timeout_s)
         await self._pass(exchange, tie, Activity.TRACE, body, None)
 
     async def upload(self, exchange: Exchange, machine_id: str, job_id: int) -> None:
