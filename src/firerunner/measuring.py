@@ -13,8 +13,9 @@ from pathlib import Path
 from firerunner import __version__
 from firerunner.gate.ports import Sights
 from firerunner.gitlab.measured import Call
-from firerunner.ledger import JobState, MachineRecord, MachineState
+from firerunner.ledger import JobRecord, JobState, MachineRecord, MachineState
 from firerunner.ledger.moves import JobMove, MachineMove, Move
+from firerunner.machines.spec import Started
 from firerunner.planning import PoolState, Standing
 from firerunner.telemetry import Metrics, Sample
 from firerunner.telemetry import catalogue as its
@@ -49,6 +50,7 @@ class Measuring(Sights):
         self._keeps_warm = keeps_warm
         self._clock = clock
         self._begun: OrderedDict[int, _Begun] = OrderedDict()
+        self._restored: set[str] = set()
 
     # The ledger's onlooker
 
@@ -72,6 +74,8 @@ class Measuring(Sights):
         self._metrics.observe(its.MACHINE_STATE, move.stayed_s, machine.pool, move.was)
         if machine.state is MachineState.FAILED:
             self._metrics.count(its.FAILURES, machine.pool, machine.host, move.was)
+        if machine.state in {MachineState.RETIRING, MachineState.GONE}:
+            self._restored.discard(machine.machine_id)
 
     def _job_moved(self, move: JobMove) -> None:
         job, machine = move.job, move.machine
@@ -83,8 +87,7 @@ class Measuring(Sights):
             hit = machine.state is MachineState.WAITING
             self._metrics.count(its.WARM, job.pool, "hit" if hit else "miss")
         elif job.state is JobState.RUNNING and machine is not None:
-            booted_at = machine.booted_at
-            start = "warm" if booted_at is not None and booted_at <= job.taken_at else "cold"
+            start = self._start_of(machine, job)
             self._metrics.observe(its.JOB_START, job.state_since - job.taken_at, job.pool, start)
             self._begun[job.job_id] = _Begun(job.pool, start, job.taken_at, job.state_since)
             if len(self._begun) > REMEMBERED:
@@ -95,6 +98,11 @@ class Measuring(Sights):
             if job.state is JobState.RETURNED and outcome != "canceled":
                 outcome = "system_failure"
             self._metrics.count(its.JOBS, job.pool, outcome or "unknown")
+
+    def _start_of(self, machine: MachineRecord, job: JobRecord) -> str:
+        if machine.booted_at is not None and machine.booted_at <= job.taken_at:
+            return "warm"
+        return "restored" if machine.machine_id in self._restored else "cold"
 
     # The gate's sights
 
@@ -134,6 +142,11 @@ class Measuring(Sights):
     def drove(self, operation: str, machine: MachineRecord, seconds: float, *, failed: bool) -> None:
         """A driver's call is over."""
         self._metrics.observe(its.DRIVER, seconds, machine.host, operation, "failed" if failed else "ok")
+
+    def started(self, machine_id: str, how: Started) -> None:
+        """A machine runs."""
+        if how is Started.RESTORED:
+            self._restored.add(machine_id)
 
     def counted_gate(self, kind: str, detail: str) -> None:
         """For the gate's `count`."""

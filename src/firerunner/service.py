@@ -225,6 +225,7 @@ class _Service:
             gate_address=settings.listen.gate,
             metrics=self._observing.metrics,
             drove=self._observing.drove,
+            started=self._observing.measuring.started,
             clock=self._ledger.clock,
             log=self._log,
             wake_gate=self._gate.wake,

@@ -16,7 +16,7 @@ from firerunner.gitlab import GitLabCalls, RestClient
 from firerunner.images import Image
 from firerunner.ledger import HostOrder, JobRecord, Ledger, MachineRecord, MachineState
 from firerunner.machines.driver import Driver
-from firerunner.machines.spec import Egress
+from firerunner.machines.spec import Egress, Started
 from firerunner.planning import Event, MachineMoved, MachineRemoved
 from firerunner.settings import PoolSettings
 from firerunner.telemetry import Metrics
@@ -82,6 +82,8 @@ class Context:
     """Called before anything is done outside. Raises NotLeader if another leads."""
     drove: Drove = field(default=_unseen)
     """Told of each driver's call."""
+    started: Callable[[str, Started], None] = field(default=lambda machine_id, how: None)
+    """Told how each machine came to run."""
     reading: set[str] = field(default_factory=set)
     """Machines whose kept answer is being read."""
     rest: Callable[[str], RestClient | None] = field(default=lambda name: None)

@@ -56,6 +56,7 @@ async def launch(ctx: Context, machine_id: str) -> None:
             if isinstance(error, MachineError):
                 await pause_host(ctx, machine.host, str(error))
             return
+        ctx.started(machine_id, started)
         await ctx.ledger.done(seq, f"created {started}")
         ctx.metrics.count(LAUNCHES, machine.pool, machine.host, "created")
         try:

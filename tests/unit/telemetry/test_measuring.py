@@ -10,7 +10,7 @@ import pytest
 from firerunner.gitlab.measured import Call, endpoint
 from firerunner.ledger import JobRecord, JobState, Keyring, Ledger, MachineRecord, MachineState, NewJob
 from firerunner.ledger.moves import JobMove, MachineMove
-from firerunner.machines.spec import Resources
+from firerunner.machines.spec import Resources, Started
 from firerunner.measuring import Measuring, expect, fleet_samples
 from firerunner.planning import PoolState, standing
 from firerunner.telemetry import Metrics
@@ -89,6 +89,21 @@ def test_a_machine_that_was_booted_for_the_job_is_cold_and_a_miss() -> None:
 
     assert given.metrics.value(its.WARM, "small", "miss") == 1
     assert given.sum(its.JOB_START, pool="small", start="cold") == 4.0
+
+
+def test_a_machine_that_was_restored_for_the_job_is_told_from_one_that_booted() -> None:
+    given = Given()
+    made = replace(MACHINE, state=MachineState.BUSY, booted_at=111.0)
+    running = replace(JOB, state=JobState.RUNNING, state_since=112.0)
+
+    given.measuring.started(MACHINE.machine_id, Started.RESTORED)
+    given.measuring.moved(JobMove(running, JobState.DELIVERED, 0.0, made))
+    given.measuring.moved(MachineMove(replace(made, state=MachineState.RETIRING), MachineState.BUSY, 1.0))
+    given.measuring.started(MACHINE.machine_id, Started.COLD)
+    given.measuring.moved(JobMove(replace(running, job_id=8), JobState.DELIVERED, 0.0, made))
+
+    assert given.sum(its.JOB_START, pool="small", start="restored") == 2.0
+    assert given.sum(its.JOB_START, pool="small", start="cold") == 2.0
 
 
 def test_without_gitlabs_word_on_the_queue_only_our_own_time_is_known() -> None:
