@@ -69,8 +69,8 @@ JOB_START = _declare(
     Kind.HISTOGRAM,
     "job_start_seconds",
     "From GitLab's hand-over until the runner in the machine first speaks about the job. `start`: `warm` for "
-    "a machine that had booted before the job came, `restored` for one that was made for it from a saved state, "
-    "by this process, else `cold`.",
+    "a machine that had booted before the job came, `restored` for one made for it from a saved state, "
+    "else `cold`; of machines that this process has made.",
     "pool",
     "start",
     buckets=START_S,
