@@ -16,7 +16,7 @@ PROTO := firerunner/machines/flintlock/proto
 PROTO_OUT ?= src
 PROTO_CHECK ?=
 
-APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl pipx postgresql procps prometheus python3-venv \
+APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-compose docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl pipx podman postgresql procps prometheus prometheus-alertmanager python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
 .PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom dist clean system
@@ -43,13 +43,14 @@ test-flintlock: $(VENV)/.ready ## The contract suite and one job on a real host:
 hostile: $(VENV)/.ready ## A hostile job next to an honest one, in both network modes (ARGS="--seed 1 --quick"; root for the second)
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
-lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
+lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory proto PROTO_OUT="$$(mktemp -d)" PROTO_CHECK=1
 	shellcheck $$(git ls-files '*.sh' .ci/run src/firerunner/guest/files)
+	$(BIN)/hadolint deploy/docker/Dockerfile
 
 chaos: $(VENV)/.ready ## Kill the service at N points, REAL of them with real microVMs: nothing lost, leaked, run twice (N SEED REAL)
 	@$(BIN)/python -m tests.chaos --n $(or $(N),1000) --seed $(or $(SEED),7) --real $(or $(REAL),20)
