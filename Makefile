@@ -16,10 +16,10 @@ PROTO := firerunner/machines/flintlock/proto
 PROTO_OUT ?= src
 PROTO_CHECK ?=
 
-APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl postgresql procps prometheus python3-venv \
+APT_PACKAGES := apache2-utils busybox-static chromium curl dnsmasq-base docker-compose docker-registry e2fsprogs git git-lfs gnupg iproute2 jq lz4 mmdebstrap nftables openssl pipx podman postgresql procps prometheus prometheus-alertmanager python3-venv \
 	qemu-system-x86 shellcheck skopeo socat tinyproxy-bin uidmap umoci unzip zip
 
-.PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom clean system
+.PHONY: help demo test test-flintlock unit lint chaos fuzz hostile soak bench docs reference proto lock sbom dist clean system
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -43,13 +43,14 @@ test-flintlock: $(VENV)/.ready ## The contract suite and one job on a real host:
 hostile: $(VENV)/.ready ## A hostile job next to an honest one, in both network modes (ARGS="--seed 1 --quick"; root for the second)
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
-lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck
+lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts, shellcheck, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory proto PROTO_OUT="$$(mktemp -d)" PROTO_CHECK=1
 	shellcheck $$(git ls-files '*.sh' .ci/run src/firerunner/guest/files)
+	$(BIN)/hadolint deploy/docker/Dockerfile
 
 chaos: $(VENV)/.ready ## Kill the service at N points, REAL of them with real microVMs: nothing lost, leaked, run twice (N SEED REAL)
 	@$(BIN)/python -m tests.chaos --n $(or $(N),1000) --seed $(or $(SEED),7) --real $(or $(REAL),20)
@@ -82,12 +83,18 @@ lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --no-header --extra dev -c requirements/run.lock \
 		-o requirements/dev.lock pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --build-deps-for wheel --only-build-deps \
+		-c requirements/dev.lock -o requirements/build.lock pyproject.toml
 
 sbom: $(VENV)/.ready ## Write dist/sbom.cdx.json: what the service is made of (CycloneDX, out of requirements/run.lock)
 	@mkdir -p dist
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --sv 1.6 --output-reproducible \
 		--validate --of JSON -o dist/sbom.cdx.json requirements/run.lock
 	@echo "dist/sbom.cdx.json: $$($(BIN)/python -c 'import json; print(len(json.load(open("dist/sbom.cdx.json"))["components"]))') packages"
+
+dist: $(VENV)/.ready ## Write dist/: wheel, sdist and lock of the last commit, the same bytes each time, and SHA256SUMS
+	@scripts/dist.sh $(BIN)/python dist
 
 clean: ## Remove what make made; the demo's images stay in ~/.cache/firerunner (root: /var/cache/firerunner)
 	rm -rf $(VENV) .make build dist site bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
