@@ -96,3 +96,17 @@ def spans() -> Iterator[tuple[str, str]]:
         text = _BLOCK.sub("", page.read_text())
         for found in _SPAN.finditer(text):
             yield str(page.relative_to(ROOT)), found[1]
+
+
+def rows_of(text: str, head: str) -> Iterator[list[str]]:
+    """The rows of every table whose first column is headed so."""
+    inside = False
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            inside = False
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells[0] == head:
+            inside = True
+        elif inside and cells[0].strip("-: "):
+            yield cells

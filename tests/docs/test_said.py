@@ -14,7 +14,7 @@ import yaml
 
 from firerunner.cli.main import app
 from firerunner.settings import Settings, load_settings
-from tests.docs.pages import COMMANDS, NOT_RUN, ROOT, Block, blocks, spans
+from tests.docs.pages import COMMANDS, NOT_RUN, ROOT, Block, blocks, rows_of, spans
 
 COMMAND = re.compile(r"(?:^|[;&|(]\s*|\s-- )(?:\w+=\S+ )*(?P<command>firerunner [^|>;&#\n)]*)")
 MAKE = re.compile(r"^(?:\w+=\S+ )*make (?P<verb>[a-z-]+)")
@@ -71,6 +71,39 @@ def _with_files_here(said: Any, folder: Path) -> Any:
             file.write_text("whsec_" + "A" * 43 + "=" if "signing" in key else f"glrt-{key}-{'x' * 32}")
             made[key] = str(file)
     return made
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    """What stands in running text as a key of the configuration, such as `hosts[].vcpu`."""
+    old = " ".join(row[0] for row in rows_of((ROOT / "docs" / "migration.md").read_text(), "old key"))
+    for page, span in spans():
+        first, dot, _ = span.partition(".")
+        if (
+            dot
+            and f"`{span}`" not in old
+            and first.removesuffix("[]") in Settings.model_fields
+            and re.fullmatch(r"[\w.\[\]]+", span)
+        ):
+            yield page, span
+
+
+@pytest.mark.parametrize("key", sorted({key for _, key in keys()}))
+def test_every_key_that_a_page_names_is_one(key: str) -> None:
+    schema = Settings.schema_for_editors()
+    here = [schema]
+    for name in key.replace("[]", "").split("."):
+        below = [each["properties"][name] for each in here if name in each.get("properties", {})]
+        assert below, f"no {name!r} there"
+        here = [each for one in below for each in parts(one, schema["$defs"])]
+
+
+def parts(said: dict[str, Any], models: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sections that a key may hold, itself or in a list."""
+    yield said
+    if "$ref" in said:
+        yield from parts(models[said["$ref"].rpartition("/")[2]], models)
+    for each in (*said.get("anyOf", ()), *([said["items"]] if "items" in said else ())):
+        yield from parts(each, models)
 
 
 def commands() -> set[str]:
