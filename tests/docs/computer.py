@@ -195,7 +195,7 @@ class Computer:
             if "Token for" in new and not termios.tcgetattr(terminal)[LOCAL_MODES] & termios.ECHO:
                 os.write(terminal, f"{self.neighbours['api_token']}\n".encode())
                 answered = len(shown)
-            elif "[y/N]" in new:
+            elif "[y/N]: " in new:
                 os.write(terminal, b"y\n")
                 answered = len(shown)
         raise TimeoutError(f"not over after {PATIENCE_S:.0f} s; until then:\n{shown}")
