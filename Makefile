@@ -67,10 +67,11 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run (BENCH=pickup for one
 docs: $(VENV)/.ready ## Build the documentation into site/, warnings are errors
 	$(BIN)/mkdocs build --strict
 
-reference: $(VENV)/.ready ## Write docs/settings.md, docs/metrics.md and docs/cli.md out of the code
+reference: $(VENV)/.ready ## Write docs/settings.md, cli.md, api-reference.md and metrics.md out of the code
 	$(BIN)/python -m firerunner.settings.reference > docs/settings.md
 	$(BIN)/python -m firerunner.telemetry.reference > docs/metrics.md
 	$(BIN)/python -m firerunner.cli.reference > docs/cli.md
+	$(BIN)/python -m firerunner.web.reference > docs/api-reference.md
 
 proto: $(VENV)/.ready ## Write what speaks to Flintlock out of its .proto files; make lint compares
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) src/$(PROTO)/*.proto

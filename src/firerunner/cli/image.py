@@ -81,13 +81,11 @@ def build_command(
 
     Options add to what --file says, or replace it. An unchanged recipe is not built again.
 
-    Example:
+    Example: firerunner image build --runner-binary ./gitlab-runner-linux-amd64
 
-      firerunner image build --runner-binary ./gitlab-runner-linux-amd64
+    Example: firerunner image build --file image.yaml
 
-      firerunner image build --file image.yaml
-
-      firerunner image build --name docker --with-docker
+    Example: firerunner image build --name docker --with-docker
     """
     declared = read_declaration(file) if file else Declaration()
     runner = declared.runner

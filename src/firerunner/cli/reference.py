@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -35,13 +36,30 @@ without a line in the changelog. Ctrl-C ends every command without a word.
 _SHELLS = """
 ## Completion in the shell
 
-```console
+```console title="not run by a test: it changes your shell's start files"
 $ firerunner --install-completion
 ```
 
 It is for the shell that runs it: bash, zsh, fish or PowerShell. `firerunner --show-completion` prints the
 script instead, for `/etc/bash_completion.d`, say.
 """
+
+_GOES_ON = "it goes on until it is stopped"
+_REGISTRY = "it needs a registry"
+_HELD = "it needs a held machine"
+_NOT_RUN: Mapping[str, str] = {
+    "firerunner demo": "it takes minutes",
+    "firerunner events --follow": _GOES_ON,
+    "firerunner hold release": _HELD,
+    "firerunner image build": "it takes minutes",
+    "firerunner image pull": _REGISTRY,
+    "firerunner image push": _REGISTRY,
+    "firerunner ledger rollback": "it needs a service that is stopped",
+    "firerunner serve": _GOES_ON,
+    "firerunner shell": _HELD,
+    "firerunner top": _GOES_ON,
+}
+"""Why an example that begins like this is not run by the test of the pages; `top --once` is."""
 
 _BUILT_IN = frozenset({"--help", "--install-completion", "--show-completion"})
 
@@ -75,8 +93,21 @@ def _one(path: str, command: Any) -> str:
         cells = [(f"`{words}`", _meaning(each)) for words, each in rows]
         lines = ["| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in cells]
         parts.append("| | meaning |\n|---|---|\n" + "\n".join(lines) + "\n")
-    parts.append("```console\n" + "\n".join(f"$ {example}" for example in examples) + "\n```\n")
+    groups = itertools.groupby(examples, _why_not_run)
+    parts += [_block(why, list(together)) for why, together in groups]
     return "\n".join(parts)
+
+
+def _why_not_run(example: str) -> str | None:
+    if "--once" in example.split():
+        return None
+    return next((why for words, why in _NOT_RUN.items() if example.startswith(words)), None)
+
+
+def _block(why: str | None, examples: list[str]) -> str:
+    """The examples, marked as `tests/docs` wants it."""
+    head = f'```console title="not run by a test: {why}"' if why else "<!-- run by a test -->\n```console"
+    return "\n".join([head, *(f"$ {example}" for example in examples), "```\n"])
 
 
 def _texts(said: str) -> tuple[str, list[str]]:

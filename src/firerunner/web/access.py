@@ -33,7 +33,7 @@ _FINGERPRINT = 8
 
 _CLOSED = (
     "the API is closed: set api.read_token for reading and api.operate_token for acting (or files: "
-    "read_token_file, operate_token_file), or say `api: {open_on_loopback: true}` for reading on this host i"
+    "read_token_file, operate_token_file), or say `api: {open_on_loopback: true}` for reading here"
 )
 _ELSEWHERE = (
     "without a token the API is read only on the computer itself, by its loopback address, and not through a "

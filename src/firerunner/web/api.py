@@ -42,6 +42,11 @@ _OF_BODIES = {
 
 def create_api(operations: Operations, acts: Acts, access: Access, count: Count) -> ASGIApp:
     """The application to be mounted at `PREFIX`."""
+    return Guard(described(operations, acts), access, count)
+
+
+def described(operations: Operations, acts: Acts) -> FastAPI:
+    """The routes with their description, before the guard is put in front of them."""
     app = FastAPI(
         title="FireRunner",
         description=_ABOUT,
@@ -54,10 +59,10 @@ def create_api(operations: Operations, acts: Acts, access: Access, count: Count)
         dependencies=[Security(HTTPBearer(scheme_name="token", auto_error=False))],
     )
     answer_refusals(app)
-    app.include_router(create_reading(operations), responses=_described(_REFUSALS | _NOT_FOUND))
-    app.include_router(create_acting(acts), responses=_described(_REFUSALS | _OF_BODIES))
-    return Guard(app, access, count)
+    app.include_router(create_reading(operations), responses=_refusing(_REFUSALS | _NOT_FOUND))
+    app.include_router(create_acting(acts), responses=_refusing(_REFUSALS | _OF_BODIES))
+    return app
 
 
-def _described(refusals: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+def _refusing(refusals: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Refused, "description": text} for status, text in sorted(refusals.items())}

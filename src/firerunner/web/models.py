@@ -25,85 +25,87 @@ class _Told(BaseModel):
 class Size(_Told):
     """Room on a host."""
 
-    vcpu: int
-    memory_mib: int
-    disk_mib: int
+    vcpu: Annotated[int, Field(description="Virtual CPUs.")]
+    memory_mib: Annotated[int, Field(description="MiB.")]
+    disk_mib: Annotated[int, Field(description="MiB.")]
 
 
 class Job(_Told):
     """A GitLab CI job that GitLab has handed to us."""
 
     job_id: Annotated[int, Field(description="Ours; GitLab's own, unless another GitLab's job has it.")]
-    gitlab: str
-    gitlab_job_id: int
-    pool: str
-    machine_id: str | None
-    state: JobState
+    gitlab: Annotated[str, Field(description="The name of its GitLab in the configuration.")]
+    gitlab_job_id: Annotated[int, Field(description="The job's number in GitLab.")]
+    pool: Annotated[str, Field(description="The pool that asked for it.")]
+    machine_id: Annotated[
+        str | None, Field(description="The machine that is meant for it; null while there is none.")
+    ]
+    state: Annotated[JobState, Field(description="How far it has come here.")]
     state_since: Seconds
-    name: str
-    project_id: int
-    project_path: str
-    timeout_s: int | None
-    taken_at: Seconds
+    name: Annotated[str, Field(description="Its name in `.gitlab-ci.yml`.")]
+    project_id: Annotated[int, Field(description="The project's number in GitLab.")]
+    project_path: Annotated[str, Field(description="The project's path in GitLab.")]
+    timeout_s: Annotated[int | None, Field(description="GitLab's timeout for it, in seconds.")]
+    taken_at: Annotated[Seconds, Field(description="When GitLab handed it over, in Unix seconds.")]
     gitlab_status: Annotated[str | None, Field(description="GitLab's own word, as last seen.")]
-    failure_reason: str | None
+    failure_reason: Annotated[str | None, Field(description="GitLab's word for why it failed, as last seen.")]
     first_call_at: Moment
     attempts: Annotated[int, Field(description="How many machines have been meant for it.")]
-    trace_bytes: int
-    reason: str
+    trace_bytes: Annotated[int, Field(description="How long its log is, in bytes.")]
+    reason: Annotated[str, Field(description="Why it is in this state, where there is something to say.")]
 
 
 class Machine(_Told):
     """One microVM, for at most one job."""
 
-    machine_id: str
-    gitlab: str
-    pool: str
-    host: str
-    state: MachineState
+    machine_id: Annotated[str, Field(description="Also its `system_id` as a runner manager in GitLab.")]
+    gitlab: Annotated[str, Field(description="The name of its GitLab in the configuration.")]
+    pool: Annotated[str, Field(description="The pool that it works for.")]
+    host: Annotated[str, Field(description="Where it runs.")]
+    state: Annotated[MachineState, Field(description="How far it has come.")]
     state_since: Seconds
-    resources: Size
-    image_digest: str
-    created_at: Seconds
+    resources: Annotated[Size, Field(description="What it takes.")]
+    image_digest: Annotated[str, Field(description="The image that it was made from.")]
+    created_at: Annotated[Seconds, Field(description="When its room was reserved, in Unix seconds.")]
     vmm_started_at: Moment
     booted_at: Moment
     ended_reported_at: Moment
     exit_code: Annotated[int | None, Field(description="The runner's, as the guest says.")]
     room_held: Annotated[bool, Field(description="Whether its resources count against its host.")]
-    job_id: int | None
-    reason: str
+    job_id: Annotated[int | None, Field(description="Its job; null if it has none.")]
+    reason: Annotated[str, Field(description="Why it is in this state, where there is something to say.")]
 
 
 class Host(_Told):
     """Where machines run."""
 
-    name: str
-    driver: str
-    labels: dict[str, str]
+    name: Annotated[str, Field(description="Its name in the configuration.")]
+    driver: Annotated[str, Field(description="`qemu` or `flintlock`.")]
+    labels: Annotated[dict[str, str], Field(description="Its labels in the configuration.")]
     use: Annotated[HostUse, Field(description="What an operator said of it.")]
     reason: Annotated[str, Field(description="Why the operator said so.")]
     use_since: Moment
     trouble: Annotated[str | None, Field(description="Why it gets no machines, if it does not work.")]
-    machines: int
+    machines: Annotated[int, Field(description="Live machines there.")]
     jobs: Annotated[int, Field(description="Machines there that have a job.")]
-    used: Size
+    used: Annotated[Size, Field(description="What they take.")]
     room: Annotated[Size | None, Field(description="What is given out; null while it is not known.")]
 
 
 class Pool(_Told):
     """A runner in GitLab, and the machines that work for it."""
 
-    name: str
-    gitlab: str
-    image: str
-    executor: str
-    resources: Size
-    limit: int
+    name: Annotated[str, Field(description="Its name in the configuration.")]
+    gitlab: Annotated[str, Field(description="The name of its GitLab in the configuration.")]
+    image: Annotated[str, Field(description="What its machines boot from.")]
+    executor: Annotated[str, Field(description="What runs its jobs in the guest.")]
+    resources: Annotated[Size, Field(description="What one machine takes.")]
+    limit: Annotated[int, Field(description="At most so many machines.")]
     warm_wished: Annotated[int, Field(description="Machines that are to wait without a job now.")]
     warm: Annotated[int, Field(description="Machines that do.")]
     warm_coming: Annotated[int, Field(description="Machines that are being made for that, or boot.")]
     warm_fewer: Annotated[str | None, Field(description="Why there are fewer, and none comes; else null.")]
-    machines: int
+    machines: Annotated[int, Field(description="Live machines that work for it.")]
     jobs: Annotated[int, Field(description="Its machines that have a job.")]
     silent: Annotated[str | None, Field(description="Why it does not ask GitLab now; null while it does.")]
 
@@ -111,28 +113,28 @@ class Pool(_Told):
 class Entry(_Told):
     """One row of the journal."""
 
-    seq: int
+    seq: Annotated[int, Field(description="Its number.")]
     at: Seconds
-    subject_kind: str
-    subject: str
-    event: str
-    from_state: str | None
-    to_state: str | None
-    detail: dict[str, Any]
-    epoch: int | None
+    subject_kind: Annotated[str, Field(description="`job`, `machine`, `operator`, …")]
+    subject: Annotated[str, Field(description="Which one.")]
+    event: Annotated[str, Field(description="What happened.")]
+    from_state: Annotated[str | None, Field(description="For a change of state: the one before.")]
+    to_state: Annotated[str | None, Field(description="For a change of state: the one after.")]
+    detail: Annotated[dict[str, Any], Field(description="What else there is to say, such as `reason`.")]
+    epoch: Annotated[int | None, Field(description="Which leadership wrote it.")]
 
 
 class Page(_Told, Generic[Item]):
     """A part of a list that may be long."""
 
-    items: list[Item]
+    items: Annotated[list[Item], Field(description="The part.")]
     next: MoreAfter
 
 
 class Journal(_Told):
     """Rows of the journal, in order."""
 
-    items: list[Entry]
+    items: Annotated[list[Entry], Field(description="The rows.")]
     next: Annotated[int, Field(description="Give this as `after`, now or later, for what comes after these.")]
 
 
@@ -169,6 +171,6 @@ class Seen(_Told):
 class Done(_Told):
     """An act that was written into the journal and then done."""
 
-    act: str
-    target: str
+    act: Annotated[str, Field(description="What was done.")]
+    target: Annotated[str, Field(description="To which host, machine or job.")]
     journal: Annotated[int, Field(description="The number of its row in the journal.")]

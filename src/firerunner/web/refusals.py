@@ -23,13 +23,13 @@ class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
     where: Annotated[str, Field(description="Such as `query.limit` or `body.reason`.")]
-    what: str
+    what: Annotated[str, Field(description="What is wrong there.")]
 
 
 class Refused(BaseModel):
     """Why it was refused, and what to do."""
 
-    message: str
+    message: Annotated[str, Field(description="For people.")]
     faults: Annotated[list[Fault], Field(description="For 422: each thing that is wrong.")] = []
 
 
