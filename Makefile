@@ -82,6 +82,9 @@ lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --no-header --extra dev -c requirements/run.lock \
 		-o requirements/dev.lock pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --only-build-deps --build-deps-for wheel \
+		-c requirements/dev.lock -o requirements/build.lock pyproject.toml
 
 sbom: $(VENV)/.ready ## Write dist/sbom.cdx.json: what the service is made of (CycloneDX, out of requirements/run.lock)
 	@mkdir -p dist
