@@ -45,7 +45,12 @@ async def examine_computer(name: str, driver: QemuDriver) -> list[Finding]:
         findings.append(Finding(Level.OK, name, f"control groups limit machines: {limits}"))
     else:
         findings.append(
-            Finding(Level.WARN, name, "no control group limits machines", "Run as root, or with Delegate=yes")
+            Finding(
+                Level.WARN,
+                name,
+                "no control group limits machines",
+                "Run the service as root: docs/install.md",
+            )
         )
     return findings
 

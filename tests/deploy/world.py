@@ -149,7 +149,7 @@ def world(folder: Path, **changes: str) -> Iterator[World]:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "ready\n"
-            made = World(_child(holder.pid), folder)
+            made = World(child_of(holder.pid), folder)
             made.configure(changes)
             yield made
         finally:
@@ -171,7 +171,7 @@ def background(process: subprocess.Popen[str], until: str) -> Iterator[None]:
         process.stdout.close()
 
 
-def _child(pid: int) -> int:
+def child_of(pid: int) -> int:
     """The process in the new namespaces: unshare --fork has one child."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:

@@ -26,7 +26,7 @@ def requirements(lock: str) -> list[str]:
     return [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", ALL_LOCKS)
 def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
     lines = requirements(lock)
 
@@ -34,7 +34,7 @@ def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
     assert [line for line in lines if not PINNED.fullmatch(line)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", ALL_LOCKS)
 def test_no_lock_names_a_place_to_install_from(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text()
 
@@ -45,13 +45,14 @@ def test_no_lock_names_a_place_to_install_from(lock: str) -> None:
     assert re.findall(r"\w+://\S+", text) == []
 
 
-def test_both_locks_have_the_same_versions() -> None:
-    run, dev = (
+def test_all_locks_have_the_same_versions() -> None:
+    run, dev, build = (
         {found["name"]: found["version"] for line in requirements(lock) if (found := PINNED.fullmatch(line))}
-        for lock in ("run.lock", "dev.lock")
+        for lock in LOCKS
     )
 
-    assert {name: version for name, version in run.items() if dev.get(name) != version} == {}
+    for lock in (run, build):
+        assert {name: version for name, version in lock.items() if dev.get(name) != version} == {}
 
 
 def test_what_pyproject_asks_for_is_locked() -> None:

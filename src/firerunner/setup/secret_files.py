@@ -15,6 +15,8 @@ from firerunner.errors import FireRunnerError
 MODE = 0o600
 KEPT_MODE = 0o640
 """Of a file that is there, owner and group may keep what they had."""
+SHARED_MODE = 0o640
+"""Of a new file in a directory with the set-group-ID bit: it gets that group, which is the service's."""
 
 
 def read_secret(path: Path) -> str | None:
@@ -77,7 +79,7 @@ def _be_like(target: Path, handle: int) -> None:
     try:
         there = target.stat()
     except FileNotFoundError:
-        os.fchmod(handle, MODE)
+        os.fchmod(handle, SHARED_MODE if target.parent.stat().st_mode & stat.S_ISGID else MODE)
         return
     ours = os.fstat(handle)
     if (there.st_uid, there.st_gid) != (ours.st_uid, ours.st_gid):

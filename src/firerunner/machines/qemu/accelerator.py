@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 
 from firerunner.machines.qemu.command import SELFTEST_NAME, Accelerator, selftest_command
+from firerunner.machines.qemu.confine import hand_nothing_down
 from firerunner.machines.qemu.identity import KVM_DEVICE, identity_of
 from firerunner.machines.spec import ImageFiles
 
@@ -42,6 +43,7 @@ def find_accelerator(qemu: str, image: ImageFiles, tsc_khz: int) -> Accelerator:
             user=identity and identity.uid,
             group=identity and identity.gid,
             extra_groups=identity and identity.groups,
+            preexec_fn=hand_nothing_down,
         )
     return judge(boot.stdout, boot.stderr)
 

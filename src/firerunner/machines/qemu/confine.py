@@ -14,7 +14,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
 CAP_NET_ADMIN = 12
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -72,6 +72,11 @@ def hand_down(capability: int) -> None:
     if LIBC.capset(header, struct.pack("6I", effective, permitted, 1 << capability, *rest)) != 0:
         raise OSError(ctypes.get_errno(), f"capset: {os.strerror(ctypes.get_errno())}")
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+
+
+def hand_nothing_down() -> None:
+    """The next program of a user other than root has no capability, whatever this process has."""
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def prctl(option: int, value: int, third: int = 0) -> None:

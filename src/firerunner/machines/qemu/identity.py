@@ -1,4 +1,4 @@
-"""The numeric user that a machine's QEMU runs as: one of its own when the controller is root."""
+"""The numeric user that a machine's QEMU runs as: one of its own where the controller may become others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ UIDS = 1 << 26
 
 KVM_DEVICE = Path("/dev/kvm")
 
+CAP_SETGID, CAP_SETUID = 6, 7
+
 
 def identity_of(machine_id: str, *, kvm: bool) -> Identity | None:
     """The user and group for a machine, or None where QEMU runs as the controller's own user.
@@ -27,8 +29,17 @@ def identity_of(machine_id: str, *, kvm: bool) -> Identity | None:
 
 
 def drops_privileges() -> bool:
-    """True for root, unless in a container whose user namespace lacks our range."""
-    return os.geteuid() == 0 and is_mapped(Path("/proc/self/uid_map").read_text())
+    """True for root, and for a service that has CAP_SETUID and CAP_SETGID (deploy/systemd), unless in a
+    container whose user namespace lacks our range."""
+    may = os.geteuid() == 0 or may_become_others(Path("/proc/self/status").read_text())
+    return may and is_mapped(Path("/proc/self/uid_map").read_text())
+
+
+def may_become_others(status: str) -> bool:
+    """True if the process described by `status` (proc_pid_status(5)) may take any user and group."""
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    wanted = 1 << CAP_SETUID | 1 << CAP_SETGID
+    return int(effective.split()[1], 16) & wanted == wanted
 
 
 def is_mapped(uid_map: str) -> bool:

@@ -81,7 +81,7 @@ def launch(order: Order) -> Vmm:
 def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[int, int]) -> NoReturn:
     step = "making the machine's network"
     try:
-        namespace.enter()
+        namespace.enter(order.identity)
         others = [each.address for each in order.listeners if each.address != order.host_address]
         tap = namespace.make_link(order.host_address, order.guest_address, others)
         step = "listening in the machine's network"

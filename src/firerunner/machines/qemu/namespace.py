@@ -2,8 +2,8 @@
 
 The namespace has no route that leads out, no other device than loopback and the tap, and no
 forwarding, so the guest reaches the listening sockets and nothing else, whatever it sends. It has
-no name and no process besides QEMU: it vanishes with QEMU and the keeper's sockets. As an ordinary
-user it is made together with a user namespace, in which the user may configure it.
+no name and no process besides QEMU: it vanishes with QEMU and the keeper's sockets. By another user
+than root it is made together with a user namespace, in which that user may configure it.
 
 Addresses are set by the classic ioctls (netdevice(7)), which need no library.
 """
@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from firerunner.machines.qemu.confine import CAP_NET_ADMIN, LIBC, hand_down
-from firerunner.machines.qemu.order import Listener
+from firerunner.machines.qemu.order import Identity, Listener
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -60,15 +60,45 @@ SYSCTLS = (
 )
 
 
-def enter() -> None:
-    """Move this process into a new network namespace. Raises OSError."""
+def enter(becoming: Identity | None = None) -> None:
+    """Move this process into a new network namespace, in which it can become `becoming`. Raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         _unshare(CLONE_NEWNET)
-        return
-    _unshare(CLONE_NEWUSER | CLONE_NEWNET)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        Path("/proc/self", name).write_text(text)
+    elif becoming is None:
+        _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny")
+        _map_users(os.getpid(), [uid], [gid])
+    else:
+        _unshare_for(becoming, uid, gid)
+
+
+def _unshare_for(becoming: Identity, uid: int, gid: int) -> None:
+    """The same, with two users in it: only a process outside may say so (user_namespaces(7))."""
+    process = os.getpid()
+    unshared, telling = os.pipe()
+    outside = os.fork()
+    if outside == 0:
+        with contextlib.suppress(BaseException):
+            os.close(telling)
+            os.read(unshared, 1)
+            _map_users(process, [uid, becoming.uid], [gid, becoming.gid, *becoming.groups])
+            os._exit(0)
+        os._exit(1)
+    os.close(unshared)
+    try:
+        _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    finally:
+        os.close(telling)
+        _, status = os.waitpid(outside, 0)
+    if status != 0:
+        raise OSError(f"user {becoming.uid} cannot be had in the machine's user namespace")
+
+
+def _map_users(process: int, uids: Iterable[int], gids: Iterable[int]) -> None:
+    for name, ids in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{each} {each} 1\n" for each in dict.fromkeys(ids))
+        Path("/proc", str(process), name).write_text(text)
 
 
 def make_link(host_address: str, guest_address: str, others: Iterable[str]) -> int:
