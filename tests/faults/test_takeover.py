@@ -87,3 +87,35 @@ async def test_a_job_runs_on_over_an_upgrade(image: Image, how: signal.Signals) 
     assert (rolled_back, at, after) == (0, BEFORE, NOW)
     assert (looked, f"revision {BEFORE}" in told) == (1, True)
     assert (job.status, job.handed_out, len(it.vmm.booted)) == ("success", 1, 1)
+
+
+async def test_drain_and_upgrade(image: Image) -> None:
+    """As docs/upgrade.md says it: no job runs meanwhile, and GitLab keeps what comes."""
+    async with scene(None, image, count=1) as it:
+        it.vmm.life = working = Working()
+        (one,) = it.controllers
+        await it.start_all()
+        url = load_settings(one.config).database_url
+        (running,) = await it.run_jobs(1)
+        await asyncio.wait_for(working.works.wait(), 60)
+
+        draining = asyncio.create_task(command(one, "drain", "kvm-1", "--reason", "upgrade"))
+        await it.until(lambda: "draining" in one.said())
+        (kept,) = await it.run_jobs(1)
+        assert not draining.done()
+        working.may_end.set()
+        drained, told = await draining
+        assert (drained, running.status, kept.status) == (0, "success", "pending"), told
+        one.signal(signal.SIGTERM)
+        assert one.process is not None
+        await asyncio.to_thread(one.process.wait)
+        await command(one, "ledger", "rollback", BEFORE)
+
+        await it.start_all()
+        at = await versions.revision_of(url)
+        before = kept.status
+        uncordoned, _ = await command(one, "uncordon", "kvm-1")
+        await it.ended([kept])
+        await it.check_clean()
+
+    assert (at, before, uncordoned) == (NOW, "pending", 0)

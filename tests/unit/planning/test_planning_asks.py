@@ -215,6 +215,18 @@ def test_a_lost_race_is_followed_by_one_ask_soon() -> None:
     assert len(asks_of(told.tick(0.1))) == 1
 
 
+def test_the_next_ask_does_not_wait_for_the_last_machine_to_be_gone() -> None:
+    told = large()
+    told.machine(A, BUSY, job=1)
+    told.ended(AskOutcome.NOTHING, B, number=1)
+
+    told.machine(A, MachineState.RETIRING, job=1)
+    asked = told.wake()
+
+    assert asks_of(asked) == [Ask("demo", None, "local")]
+    assert told.fleet.machines[A].room_held
+
+
 def test_asks_of_one_pool_do_not_take_another_pools_turn() -> None:
     told = large()
     streak(told, 6)
