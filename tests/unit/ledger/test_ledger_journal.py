@@ -111,7 +111,7 @@ async def test_pruning_removes_what_is_over_and_old_and_nothing_else(ledger: Led
 
 
 async def test_pruning_goes_on_batch_by_batch(ledger: Ledger, clock, monkeypatch) -> None:
-    monkeypatch.setattr("firerunner.ledger.ledger.PRUNE_BATCH", 2)
+    monkeypatch.setattr("firerunner.ledger.upkeep_calls.PRUNE_BATCH", 2)
     for _ in range(5):
         await ledger.note("pool", "demo", "paused")
     last = (await ledger.journal())[-1].seq
