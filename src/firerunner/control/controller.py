@@ -10,12 +10,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Mapping
 from enum import StrEnum
-from hashlib import sha256
 
 from firerunner.control.actors import Actors
 from firerunner.control.asking import ask, fail_machine, limits
 from firerunner.control.context import Context
-from firerunner.control.fitting import fitting_hosts
+from firerunner.control.declaring import Declaring
 from firerunner.control.hosts import heed_operators, look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
@@ -25,11 +24,9 @@ from firerunner.control.pacing import rest
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
 from firerunner.control.sweeping import UNDELIVERED, Sweep
-from firerunner.control.warming import baked, warm_rule
 from firerunner.control.watching import Watch
 from firerunner.errors import FireRunnerError, ImageError, NotLeader
 from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped, JobFinal, JobGone
-from firerunner.images import Image, Manifest
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineRecord, MachineState
 from firerunner.machines.spec import Resources
@@ -44,7 +41,6 @@ from firerunner.planning import (
     MachineMoved,
     NotDone,
     PoolChanged,
-    PoolFacts,
     PoolWoken,
     Refill,
     Retire,
@@ -89,8 +85,7 @@ class Controller:
         self._actors = Actors(ctx.clock, ctx.log, self.lose)
         self._sweep = Sweep(ctx, self._actors)
         self._watch = Watch(ctx, self._sweep.retire)
-        self._images: dict[str, Image] = {}
-        self._image_faults: dict[str, str] = {}
+        self._declaring = Declaring(ctx)
         self._stop: Stop | None = None
         self._stop_at = 0.0
         self._records_from = 0.0
@@ -116,7 +111,7 @@ class Controller:
     def set_pools(self, pools: Mapping[str, PoolSettings]) -> None:
         """These are the pools from now on. What a withdrawn one still has goes on to its end."""
         self._ctx.pools.declare(pools)
-        self._look_at_images()
+        self._declaring.look_at_images()
         self._tell_pools()
         self._sweep_now.set()
 
@@ -228,7 +223,7 @@ class Controller:
     async def _know_the_world(self) -> None:
         await heed_operators(self._ctx)
         await asyncio.gather(*(look_at_host(self._ctx, host) for host in self._ctx.drivers))
-        self._look_at_images()
+        self._declaring.look_at_images()
         self._tell_pools()
         for limited in await limits(self._ctx):
             self.post(limited)
@@ -238,47 +233,11 @@ class Controller:
 
     def _tell_pools(self) -> None:
         for pool in self._ctx.pools.values():
-            self.post(PoolChanged(self._pool_facts(pool), at=self._ctx.clock()))
+            self._tell_pool(pool)
 
-    def _look_at_images(self) -> None:
-        for pool in self._ctx.pools.declared():
-            try:
-                self._images[pool.name] = self._ctx.resolve_image(pool.image)
-                self._image_faults.pop(pool.name, None)
-            except ImageError as error:
-                if self._image_faults.get(pool.name) != str(error):
-                    self._ctx.log.error("image not usable", pool=pool.name, error=str(error))
-                self._image_faults[pool.name] = str(error)
-
-    def _pool_facts(self, pool: PoolSettings) -> PoolFacts:
-        image = self._images.get(pool.name)
-        manifest = image.manifest if image is not None else None
-        paused = None
-        if self._stop is not None:
-            paused = f"stopping ({self._stop.value})"
-        elif not self._ctx.pools.is_declared(pool.name):
-            paused = "it is withdrawn from the configuration"
-        elif pool.name in self._image_faults:
-            paused = self._image_faults[pool.name]
-        elif manifest is None or manifest.info_for(pool.executor) is None:
-            paused = _not_ready(pool, manifest)
-        fitting = fitting_hosts(self._ctx, pool, image)
-        paused = paused or fitting.why_none
-        return PoolFacts(
-            name=pool.name,
-            resources=pool.resources,
-            hosts=fitting.hosts,
-            limit=pool.limit,
-            warm=0 if self._stop or not self._ctx.pools.is_declared(pool.name) else warm_rule(pool.warm),
-            warm_age_s=pool.warm.max_age,
-            image=manifest.digest if manifest is not None else "",
-            baked=baked(pool),
-            runner=sha256(pool.token.encode()).hexdigest(),
-            check_interval_s=pool.check_interval,
-            packed=pool.placement == "pack",
-            image_ready=pool.name not in self._image_faults,
-            paused_reason=paused,
-        )
+    def _tell_pool(self, pool: PoolSettings) -> None:
+        stopping = self._stop.value if self._stop is not None else None
+        self.post(PoolChanged(self._declaring.facts(pool, stopping), at=self._ctx.clock()))
 
     # --- actors --------------------------------------------------------------------------
 
@@ -307,8 +266,8 @@ class Controller:
             pool = self._ctx.pools[action.pool]
             manifest = self._ctx.resolve_image(pool.image).manifest
         except ImageError as error:
-            self._look_at_images()
-            self.post(PoolChanged(self._pool_facts(self._ctx.pools[action.pool]), at=self._ctx.clock()))
+            self._declaring.look_at_images()
+            self._tell_pool(self._ctx.pools[action.pool])
             self.post(NotDone(action, at=self._ctx.clock(), reason=str(error)))
             return
         await ask(self._ctx, action, manifest.digest, manifest.info_for(pool.executor) or {})
@@ -342,7 +301,7 @@ class Controller:
 
     async def _reserve(self, pool: str, host: str) -> str:
         machine_id = new_machine_id()
-        digest = self._images[pool].manifest.digest
+        digest = self._declaring.images[pool].manifest.digest
         declared = self._ctx.pools[pool]
         await self._ctx.ledger.reserve(
             machine_id, pool, host, declared.resources, digest, gitlab=declared.gitlab
@@ -394,7 +353,7 @@ class Controller:
                     world_at = self._ctx.clock() + WORLD_EVERY_S
                     for host in self._ctx.drivers:
                         await look_at_host(self._ctx, host)
-                    self._look_at_images()
+                    self._declaring.look_at_images()
                     self._tell_pools()
                 if self._stop is not None and await self._is_stopped():
                     self._events.put_nowait(None)
@@ -423,12 +382,6 @@ class Controller:
             except FireRunnerError as error:
                 self._ctx.log.warning("cannot prune the ledger now", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
-
-
-def _not_ready(pool: PoolSettings, manifest: Manifest | None) -> str:
-    if manifest is not None and pool.executor == "docker" and not manifest.docker:
-        return f"image {pool.image} has no Docker engine: build it with --with-docker"
-    return f"image {pool.image} has no recorded runner info: build it again"
 
 
 def _is_on_a_host(machine: MachineRecord) -> bool:
