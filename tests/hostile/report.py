@@ -31,6 +31,7 @@ class Seen:
     unbounded: list[str]
     most: dict[str, int]
     ends: dict[str, str]
+    starts: dict[str, int]
     leaked: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -39,6 +40,7 @@ class Seen:
             "attempts": {f"{self.mode}:{name}": result for name, result in self.attempts.items()},
             "ends": {f"{self.mode}:{name}": end for name, end in self.ends.items()},
             "most": {f"{self.mode}:{name}": size for name, size in self.most.items()},
+            "starts": {f"{self.mode}:{name}": count for name, count in self.starts.items()},
             "wrong": {
                 "reached": [*attempts.reached(self.attempts, self.mode), *self.visits],
                 "leaked": self.leaked,
@@ -55,7 +57,7 @@ def last_line(scenes: list[dict[str, Any]]) -> dict[str, Any]:
     """The one JSON object of a run."""
     merged: dict[str, Any] = {
         part: {key: value for scene in scenes for key, value in scene[part].items()}
-        for part in ("attempts", "ends", "most")
+        for part in ("attempts", "ends", "most", "starts")
     }
     tried = sum(result != attempts.NO_WORD for result in merged["attempts"].values())
     return {
@@ -64,6 +66,7 @@ def last_line(scenes: list[dict[str, Any]]) -> dict[str, Any]:
         **{name: sum(len(scene["wrong"][name]) for scene in scenes) for name in COUNTED},
         "ends": merged["ends"],
         "most": merged["most"],
+        "starts": merged["starts"],
         "wrong": [f"{name}: {each}" for scene in scenes for name in COUNTED for each in scene["wrong"][name]],
     }
 

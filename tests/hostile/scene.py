@@ -39,6 +39,8 @@ EGRESS: dict[str, tuple[str, ...]] = {
 Orders = tuple[list[str], list[str]]
 START_S, END_S, GONE_S = 240.0, 900.0, 90.0
 POLL_S = 0.5
+WARM = 1
+"""Machines that each pool keeps waiting: hostile jobs get them too."""
 
 
 class Scene:
@@ -76,6 +78,7 @@ class Scene:
             twice=await self._twice(),
             unbounded=self._watcher.unbounded(),
             most=self._watcher.most,
+            starts=self._watcher.starts,
             ends={job.name: f"{job.status} {job.failure_reason or ''}".strip() for job in hostile},
         )
         self.say("the service finishes, and what is left is counted")
@@ -189,7 +192,8 @@ async def run(mode: str, orders: Orders, measure: Measure, switched_off: str | N
     async with around(mode) as beside:
         if switched_off:
             unsafe.switch_off(switched_off, beside.variables["LOOPBACK"], directory / "site")
-        async with set_up(cache_dir() / "images", image.manifest.digest, egress=EGRESS[mode]) as stage:
+        store, digest = cache_dir() / "images", image.manifest.digest
+        async with set_up(store, digest, egress=EGRESS[mode], warm=WARM) as stage:
             scene = Scene(stage, mode, orders, measure, beside)
             try:
                 outcome = await scene.play()

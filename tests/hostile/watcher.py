@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from firerunner.demo.stage import Stage
@@ -27,6 +28,8 @@ class Watcher:
 
     stage: Stage
     most: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0))
+    starts: Counter[str] = field(default_factory=Counter)
+    """How machines came to run."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -43,11 +46,13 @@ class Watcher:
         self._note("log_bytes", (self.stage.directory / "service.log").stat().st_size)
 
     async def read_journal(self) -> None:
-        """How many rows there are about one machine or job."""
+        """How many rows there are about one machine or job, and how machines were started."""
         after, rows = 0, dict[str, int]()
         while read := await self.stage.ledger.journal(after, limit=500):
             after = read[-1].seq
             for row in read:
+                if str(outcome := row.detail.get("outcome", "")).startswith("created "):
+                    self.starts[str(outcome).removeprefix("created ")] += 1
                 if row.subject_kind in {"machine", "job"}:
                     rows[row.subject] = rows.get(row.subject, 0) + 1
         self._note("journal_rows_of_one", max(rows.values(), default=0))

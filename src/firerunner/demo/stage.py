@@ -18,7 +18,7 @@ import yaml
 
 from firerunner.app import open_ledger
 from firerunner.demo.hosts import PUBLISHED, Hosts, open_hosts
-from firerunner.demo.sample import POOLS, POOLS_ON_HOSTS, PROJECT, project_files
+from firerunner.demo.sample import POOLS, POOLS_ON_HOSTS, PROJECT, Pool, project_files
 from firerunner.demo.supervisor import Supervisor
 from firerunner.fakes.flintlock.qemu_vmm import OUTSIDE
 from firerunner.fakes.gitlab import FakeGitLab
@@ -70,18 +70,39 @@ async def set_up(
     egress: Sequence[str] = ("gitlab",),
     hosts: int = 0,
     api_token: bool = False,
+    warm: int = 0,
 ) -> AsyncIterator[Stage]:
     """Build the stage with an image from `store`; take all of it away afterwards, whatever happens.
 
     `hosts`: so many fake Flintlocks; 0: this computer makes the machines. `api_token`: the service has one.
+    `warm`: machines that each pool keeps waiting.
     """
     directory = Path(tempfile.mkdtemp(prefix="firerunner-demo-"))
     directory.chmod(0o711)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            yield await _build(directory, store, image, restart_after_s, egress, hosts, api_token, stack)
+            pools = _pools(image, egress, warm, POOLS_ON_HOSTS if hosts else POOLS)
+            yield await _build(directory, store, image, restart_after_s, pools, hosts, api_token, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _pools(image: str, egress: Sequence[str], warm: int, shapes: Sequence[Pool]) -> list[dict[str, Any]]:
+    """As the configuration has them, but for their runner tokens."""
+    return [
+        {
+            "name": pool.name,
+            "image": image,
+            "vcpu": pool.vcpu,
+            "memory_mib": pool.memory_mib,
+            "disk_mib": 1024,
+            "limit": 4,
+            "egress": list(egress),
+            "max_job_time": "10m",
+            "warm": warm,
+        }
+        for pool in shapes
+    ]
 
 
 async def _build(
@@ -89,7 +110,7 @@ async def _build(
     store: Path,
     image: str,
     restart_after_s: float,
-    egress: Sequence[str],
+    pools: list[dict[str, Any]],
     count: int,
     api_token: bool,
     stack: contextlib.AsyncExitStack,
@@ -101,22 +122,10 @@ async def _build(
     project = await gitlab.add_project(PROJECT, project_files())
     web, gate, secret = free_port(), free_port(), secrets.token_urlsafe(16)
     gitlab.add_hook(project, f"http://127.0.0.1:{web}/webhook", token=secret)
-    pools = [
-        {
-            "name": pool.name,
-            "runner_token": gitlab.add_runner(
-                [pool.name], run_untagged=False, description=f"pool {pool.name}"
-            ),
-            "image": image,
-            "vcpu": pool.vcpu,
-            "memory_mib": pool.memory_mib,
-            "disk_mib": 1024,
-            "limit": 4,
-            "egress": list(egress),
-            "max_job_time": "10m",
-        }
-        for pool in (POOLS_ON_HOSTS if count else POOLS)
-    ]
+    for pool in pools:
+        pool["runner_token"] = gitlab.add_runner(
+            [pool["name"]], run_untagged=False, description=f"pool {pool['name']}"
+        )
     hosts = None
     if count:
         images = Store(store)
