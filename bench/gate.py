@@ -1,10 +1,9 @@
-"""gate: trace patches a second and artifact MiB a second through the gate, beside the same calls direct.
+"""gate: trace patches a second and artifact MiB a second through the gate, beside the fake GitLab itself.
 
-Gate, upstream and client are processes of their own (`gate_service`, `gate_fake` or `gate_upstream`, and this
-one with the client of `load`), so that none waits for another's turn in one event loop. Patches go to the
-fake GitLab, and for a harder floor to an upstream that runs by the gate's own server with next to nothing
-behind it, as artifacts do: the gate stands before each with a ledger in its file. Both ways are asked by the
-same client in turn. Two cores hold three processes: what the gate adds is the CPU time of all of it.
+Gate, GitLab and client are processes of their own (`gate_service`, `gate_fake`, and this one with the client
+of `load`), so that none waits for another's turn in one event loop. The gate has a ledger in its file. Both
+ways are asked by the same client in turn. Two cores hold three processes: what the gate adds is the CPU time
+of all of it.
 """
 
 from __future__ import annotations
@@ -16,25 +15,46 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 from bench import load
-from bench.gate_parts import DEPENDENCY, DOWNLOAD_BYTES, MACHINES, job_token, machine_name
+from bench.gate_parts import DEPENDENCY, DEPENDENCY_ID, DOWNLOAD_BYTES, MACHINES, job_token, machine_name
 from bench.load import Request
-from bench.rows import Row, measured
+from bench.rows import Goal, Row, measured
 from firerunner.cli.output import errors
 
 ROUNDS = 9
 PATCHES, CONNECTIONS = 400, 16
-UPLOADS, DOWNLOADS = 1, 1
 UPLOAD_PIECES = 256
 PATCH = bytes(1024)
 MIB = 1024 * 1024
 PATCHES_AT_LEAST, STREAMED_AT_LEAST, REDIRECTED_AT_LEAST, GROWN_AT_MOST_MIB = 0.5, 0.7, 0.95, 8.0
+
+FORM = "x-bench-x"
+FORM_HEAD = (
+    f'--{FORM}\r\nContent-Disposition: form-data; name="file"; filename="artifacts.zip"\r\n'
+    "Content-Type: application/octet-stream\r\n\r\n"
+).encode()
+FORM_TAIL = f"\r\n--{FORM}--\r\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """To GitLab, or to the gate before it."""
+
+    url: str
+    through: bool
+
+    def within(self, number: int) -> str:
+        """Where the paths of a machine begin."""
+        return f"/m/{machine_name(number)}" if self.through else ""
+
+    def job(self, number: int) -> int:
+        """The job of that number: each way has its own."""
+        return number + 1 if self.through else MACHINES + number + 1
 
 
 @dataclass(slots=True)
@@ -47,137 +67,97 @@ class Figures:
     downloads: list[float] = field(default_factory=list)
 
 
-async def measure() -> list[Row]:
-    """Both ways in turn, `ROUNDS` times each; the first round of all is not counted."""
+async def measure(rounds: int = ROUNDS) -> list[Row]:
+    """Both ways in turn, `rounds` times each; the first round of all is not counted."""
     direct, through, redirected = Figures(), Figures(), list[float]()
-    fake, before_fake = list[float](), list[float]()
-    async with (
-        process("bench.gate_upstream") as upstream,
-        process("bench.gate_service", upstream.url) as gate,
-        process("bench.gate_fake") as gitlab,
-        process("bench.gate_service", gitlab.url) as gate_of_fake,
-    ):
+    async with process("bench.gate_fake") as gitlab, process("bench.gate_service", gitlab.url) as gate:
+        ways = ((Way(gitlab.url, through=False), direct), (Way(gate.url, through=True), through))
         traces = Counter[int]()
-        for turn in range(ROUNDS + 1):
-            errors.print(f"gate: round {turn} of {ROUNDS}")
+        for turn in range(rounds + 1):
+            errors.print(f"gate: round {turn} of {rounds}")
             if turn == 1:
-                direct, through, redirected = Figures(), Figures(), []
-                fake, before_fake = [], []
+                for figures in (direct, through):
+                    for samples in (figures.patches, figures.took, figures.uploads, figures.downloads):
+                        samples.clear()
+                redirected.clear()
                 full_mib = rss_mib(gate.pid)
-            fake.append(await _to_fake(gitlab.url, traces, through=False))
-            before_fake.append(await _to_fake(gate_of_fake.url, traces, through=True))
-            for url, within, figures in ((upstream.url, _nowhere, direct), (gate.url, _in_gate, through)):
+            for way, figures in ways:
                 patches, took = await load.rate(
-                    url, partial(_patches, within), connections=CONNECTIONS, expect=202
+                    way.url, partial(_patches, way, traces), connections=CONNECTIONS, expect=202
                 )
                 figures.patches.append(patches)
                 figures.took += took
-                async with load.connected(url, 1) as (line,):
-                    figures.uploads.append(await _upload(line, within(turn)))
-                    figures.downloads.append(await _download(line, within(turn)))
-            redirected.append(await _redirected(gate.url, upstream.url))
+                async with load.connected(way.url, 1) as (line,):
+                    figures.uploads.append(await _upload(line, way, turn))
+                    figures.downloads.append(await _download(line, way, turn))
+            redirected.append(await _redirected(gate.url, gitlab.url))
         grown_mib = rss_mib(gate.pid) - full_mib
-    streamed_mib = ROUNDS * (UPLOADS * UPLOAD_PIECES * len(load.PIECE) + DOWNLOADS * DOWNLOAD_BYTES) / MIB
+    streamed_mib = rounds * (UPLOAD_PIECES * len(load.PIECE) + DOWNLOAD_BYTES) / MIB
     return [
-        _row("trace patches a second, beside the fake GitLab", before_fake, fake, PATCHES_AT_LEAST),
-        measured("  beside a server that does nothing", through.patches, direct.patches, unit="a second"),
-        Row("  p99 of one, seconds", load.quantile(through.took, 0.99), load.quantile(direct.took, 0.99)),
-        _row("artifacts up, MiB a second", through.uploads, direct.uploads, STREAMED_AT_LEAST),
-        _row("artifacts down, MiB a second", through.downloads, direct.downloads, STREAMED_AT_LEAST),
-        _row("  by a redirect", redirected, direct.downloads, REDIRECTED_AT_LEAST),
+        _row("trace patches a second", "1/s", through.patches, direct.patches, PATCHES_AT_LEAST),
+        Row("  p99 of one", load.quantile(through.took, 0.99), load.quantile(direct.took, 0.99)),
+        _row("artifacts up, a second", "MiB", through.uploads, direct.uploads, STREAMED_AT_LEAST),
+        _row("artifacts down, a second", "MiB", through.downloads, direct.downloads, STREAMED_AT_LEAST),
+        _row("  by a redirect", "MiB", redirected, direct.downloads, REDIRECTED_AT_LEAST),
         Row(
-            f"MiB that the gate grew in {streamed_mib:,.0f} MiB and {ROUNDS * PATCHES:,} patches",
+            f"the gate grew in {streamed_mib:,.0f} MiB and {rounds * PATCHES:,} patches",
             grown_mib,
-            None,
-            None,
-            f"at most {GROWN_AT_MOST_MIB:.0f}",
-            grown_mib <= GROWN_AT_MOST_MIB,
+            unit="MiB",
+            target=Goal("value", "<=", GROWN_AT_MOST_MIB),
         ),
     ]
 
 
-def _nowhere(_number: int) -> str:
-    return ""
+def _row(measure: str, unit: str, ours: list[float], bare: list[float], at_least: float) -> Row:
+    return measured(measure, ours, bare, unit=unit, target=Goal("ratio", ">=", at_least))
 
 
-def _in_gate(number: int) -> str:
-    return f"/m/{machine_name(number)}"
+def _patches(way: Way, traces: Counter[int]) -> Iterator[Request]:
+    """Each goes on where its job's trace ends: GitLab knows every one of them."""
+    for each in range(PATCHES):
+        number = each % (MACHINES - 1)
+        job = way.job(number)
+        start = traces[job]
+        traces[job] += len(PATCH)
+        headers = {
+            "Job-Token": job_token(job - 1),
+            "Content-Type": "text/plain",
+            "Content-Range": f"{start}-{start + len(PATCH) - 1}",
+        }
+        path = f"{way.within(number)}/api/v4/jobs/{job}/trace?debug_trace=false"
+        yield Request("PATCH", path, headers, PATCH)
 
 
-def _row(measure: str, ours: list[float], bare: list[float], at_least: float) -> Row:
-    ratio = median(our / their for our, their in zip(ours, bare, strict=True))
-    goal = f"at least {at_least} times"
-    return Row(measure, median(ours), median(bare), ratio, goal, ratio >= at_least)
-
-
-async def _to_fake(url: str, traces: Counter[int], *, through: bool) -> float:
-    """Each patch goes on where its job's trace ends: the fake knows every one of them."""
-
-    def patches() -> Iterator[Request]:
-        for number in range(PATCHES):
-            machine = number % (MACHINES - 1)
-            job = machine + 1 if through else MACHINES + machine + 1
-            start = traces[job]
-            traces[job] += len(PATCH)
-            within = f"/m/{machine_name(machine)}" if through else ""
-            yield _patch(f"{within}/api/v4/jobs/{job}/trace", job_token(job - 1), start)
-
-    a_second, _ = await load.rate(url, patches, connections=CONNECTIONS, expect=202)
-    return a_second
-
-
-def _patch(path: str, token: str, start: int) -> Request:
-    headers = {
-        "Job-Token": token,
-        "Content-Type": "text/plain",
-        "Content-Range": f"{start}-{start + len(PATCH) - 1}",
-    }
-    return Request("PATCH", f"{path}?debug_trace=false", headers, PATCH)
-
-
-def _patches(within: Callable[[int], str]) -> Iterator[Request]:
-    for number in range(PATCHES):
-        machine = number % (MACHINES - 1)
-        yield _patch(f"{within(machine)}/api/v4/jobs/{machine + 1}/trace", job_token(machine), 0)
-
-
-async def _upload(line: load.Connection, within: str) -> float:
-    number = _number(within)
-    headers = {"Job-Token": job_token(number), "Content-Type": "multipart/form-data; boundary=x"}
-    path = f"{within}/api/v4/jobs/{number + 1}/artifacts?artifact_format=zip&artifact_type=archive"
+async def _upload(line: load.Connection, way: Way, turn: int) -> float:
+    """Each turn by another job: GitLab takes one artifact of each."""
+    job = way.job(turn)
+    headers = {"Job-Token": job_token(job - 1), "Content-Type": f"multipart/form-data; boundary={FORM}"}
+    path = f"{way.within(turn)}/api/v4/jobs/{job}/artifacts?artifact_format=zip&artifact_type=archive"
     began = time.perf_counter()
-    for _ in range(UPLOADS):
-        answer = await line.ask("POST", path, headers, pieces=UPLOAD_PIECES)
-        assert answer.status == 201, answer
-    return UPLOADS * UPLOAD_PIECES * len(load.PIECE) / MIB / (time.perf_counter() - began)
+    answer = await line.ask("POST", path, headers, FORM_HEAD, pieces=UPLOAD_PIECES, tail=FORM_TAIL)
+    assert answer.status == 201, answer
+    return UPLOAD_PIECES * len(load.PIECE) / MIB / (time.perf_counter() - began)
 
 
-async def _download(line: load.Connection, within: str) -> float:
-    path, headers = f"{within}/api/v4/jobs/{DEPENDENCY['id']}/artifacts", {"Job-Token": DEPENDENCY["token"]}
+async def _download(line: load.Connection, way: Way, turn: int) -> float:
+    path = f"{way.within(turn)}/api/v4/jobs/{DEPENDENCY_ID}/artifacts"
     began = time.perf_counter()
-    for _ in range(DOWNLOADS):
-        answer = await line.ask("GET", path, {name: str(value) for name, value in headers.items()})
-        assert (answer.status, answer.size) == (200, DOWNLOAD_BYTES), answer
-    return DOWNLOADS * DOWNLOAD_BYTES / MIB / (time.perf_counter() - began)
+    answer = await line.ask("GET", path, {"Job-Token": str(DEPENDENCY["token"])})
+    assert (answer.status, answer.size) == (200, DOWNLOAD_BYTES), answer
+    return DOWNLOAD_BYTES / MIB / (time.perf_counter() - began)
 
 
-async def _redirected(gate_url: str, upstream_url: str) -> float:
+async def _redirected(gate_url: str, gitlab_url: str) -> float:
     """As gitlab-runner does: ask the gate, then go where its 307 says."""
-    path = f"/m/{machine_name(MACHINES - 1)}/api/v4/jobs/{DEPENDENCY['id']}/artifacts"
+    path = f"/m/{machine_name(MACHINES - 1)}/api/v4/jobs/{DEPENDENCY_ID}/artifacts"
     headers = {"Job-Token": str(DEPENDENCY["token"])}
-    async with load.connected(gate_url, 1) as (gate,), load.connected(upstream_url, 1) as (upstream,):
+    async with load.connected(gate_url, 1) as (gate,), load.connected(gitlab_url, 1) as (gitlab,):
         began = time.perf_counter()
-        for _ in range(DOWNLOADS):
-            sent = await gate.ask("GET", path, headers)
-            assert sent.status == 307, sent
-            there = sent.headers["location"].removeprefix(upstream_url)
-            answer = await upstream.ask("GET", there, headers)
-            assert (answer.status, answer.size) == (200, DOWNLOAD_BYTES), answer
-        return DOWNLOADS * DOWNLOAD_BYTES / MIB / (time.perf_counter() - began)
-
-
-def _number(within: str) -> int:
-    return int(within.removeprefix("/m/fr-"), 16) if within else 0
+        sent = await gate.ask("GET", path, headers)
+        assert sent.status == 307, sent
+        answer = await gitlab.ask("GET", sent.headers["location"].removeprefix(gitlab_url), headers)
+        assert (answer.status, answer.size) == (200, DOWNLOAD_BYTES), answer
+        return DOWNLOAD_BYTES / MIB / (time.perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 MACHINES = 256
 """Each may make 20 calls a second and 60 at once; so many that the gate itself is the limit."""
 
-PIECE_BYTES = 64 * 1024
 DOWNLOAD_BYTES = 64 * 1024 * 1024
 
-DEPENDENCY = {"id": 9001, "token": "token-of-dependency"}
+DEPENDENCY_ID = 9001
+DEPENDENCY = {"id": DEPENDENCY_ID, "token": "token-of-dependency"}
 
 
 def machine_name(number: int) -> str:

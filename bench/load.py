@@ -35,16 +35,24 @@ class Connection:
         self._host = host
 
     async def ask(
-        self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, pieces: int = 0
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes = b"",
+        *,
+        pieces: int = 0,
+        tail: bytes = b"",
     ) -> Answer:
-        """One request and its answer. `pieces`: a body of so many times `PIECE`, sent as it is taken."""
-        size = pieces * len(PIECE) if pieces else len(body)
+        """One request and its answer. `pieces`: so many times `PIECE` between `body` and `tail`, as it is taken."""
+        size = len(body) + pieces * len(PIECE) + len(tail)
         said = {"Host": self._host, "Content-Length": str(size), **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
         for _ in range(pieces):
             self._writer.write(PIECE)
             await self._writer.drain()
+        self._writer.write(tail)
         return await self._answer()
 
     async def _answer(self) -> Answer:
