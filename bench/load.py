@@ -44,7 +44,7 @@ class Connection:
         pieces: int = 0,
         tail: bytes = b"",
     ) -> Answer:
-        """One request and its answer. `pieces`: so many times `PIECE` between `body` and `tail`, as it is taken."""
+        """One request and its answer. `pieces`: so many `PIECE` come between `body` and `tail`."""
         size = len(body) + pieces * len(PIECE) + len(tail)
         said = {"Host": self._host, "Content-Length": str(size), **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in said.items())

@@ -67,6 +67,7 @@ async def test_a_vmm_has_a_network_of_its_own_and_no_rights(qemu_kit: QemuKit) -
     for pid in vmms:
         facts = outside.fields(pid)
         assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
+        assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
         assert int(facts["CapEff"], 16) == int(facts["CapPrm"], 16) == 0
     limits = Path("/proc", str(vmms[0]), "limits").read_text()
     assert "Max core file size        0                    0" in limits
