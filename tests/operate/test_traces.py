@@ -61,7 +61,7 @@ async def test_a_job_of_a_real_run_is_one_trace(image: Image) -> None:
         "ask",
         "GitLab ask",
         "driver create",
-        "machine booting",
+        "machine creating",
         "job assigned",
         "GitLab job_update",
         "GitLab job_trace",

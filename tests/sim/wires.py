@@ -229,7 +229,8 @@ def _name_of(work: Any) -> str:
     inner = next(
         (cell.cell_contents for cell in work.__closure__ or () if callable(cell.cell_contents)), work
     )
-    return str(getattr(inner, "__qualname__", inner)).partition(".<locals>")[0]
+    call = str(getattr(inner, "__qualname__", inner)).partition(".<locals>")[0]
+    return f"Ledger.{call.rpartition('.')[2]}"
 
 
 def powered(ledger: Ledger, power: Power, fault: Callable[[], Exception | None]) -> Ledger:
