@@ -1,8 +1,19 @@
-"""What every test has: asyncio as the one event loop."""
+"""What every test has: asyncio as the one event loop, and tracebacks without the locals of every frame.
+
+To print those, structlog's way where nothing is configured, can hold the loop up for longer than a test waits.
+"""
 
 from __future__ import annotations
 
 import pytest
+import structlog
+
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture
