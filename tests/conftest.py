@@ -1,6 +1,6 @@
 """What every test has: asyncio as the one event loop, and tracebacks without the locals of every frame.
 
-To print those, structlog's way where nothing is configured, can hold the loop up for longer than a test waits.
+Printing those, structlog's way where nothing is configured, can take longer than a test waits.
 """
 
 from __future__ import annotations
