@@ -107,10 +107,20 @@ class Play:
             rows.append(row(job, record, machine, time.time()))
         return rows
 
+    async def _saying(self, pipeline: Pipeline, name: str, said: bytes) -> Job:
+        """The job of that name that says this: one whose hand-over was lost never does, and is run again."""
+        gitlab = self._stage.gitlab
+
+        def look() -> Job | None:
+            return next((j for j in gitlab.jobs(pipeline) if j.name == name and said in j.trace), None)
+
+        found = await gitlab.wait_for(look, JOBS_S)
+        assert found is not None  # noqa: S101  (waited for until it is)
+        return found
+
     async def _cancel_slow(self, pipeline: Pipeline) -> None:
         gitlab = self._stage.gitlab
-        job = gitlab.job("slow", pipeline)
-        await gitlab.wait_for(lambda: b"still here after 2 s" in job.trace, JOBS_S)
+        job = await self._saying(pipeline, "slow", b"still here after 2 s")
         gitlab.cancel(job)
         await gitlab.wait_for_job(job, "canceled", timeout_s=JOBS_S)
         canceled_at = time.monotonic()
@@ -122,8 +132,7 @@ class Play:
 
     async def _kill_orphan(self, pipeline: Pipeline) -> None:
         gitlab = self._stage.gitlab
-        job = gitlab.job("orphan", pipeline)
-        await gitlab.wait_for(lambda: b"working, second 2" in job.trace, JOBS_S)
+        job = await self._saying(pipeline, "orphan", b"working, second 2")
         machine_id = await self._machine_of(job)
         pid = vmm_of(machine_id) if machine_id else None
         if pid is None:
@@ -136,8 +145,8 @@ class Play:
 
     async def _lose_host(self, pipeline: Pipeline) -> None:
         """The orphan's host loses its power in mid-job, with all that is on it, and comes back later."""
-        gitlab, job = self._stage.gitlab, self._stage.gitlab.job("orphan", pipeline)
-        await gitlab.wait_for(lambda: b"working, second 2" in job.trace, JOBS_S)
+        gitlab = self._stage.gitlab
+        job = await self._saying(pipeline, "orphan", b"working, second 2")
         await self._slow_is_gone.wait()
         machine = await self._stage.ledger.machine(await self._machine_of(job) or "")
         if machine is None or self._stage.hosts is None:
