@@ -56,7 +56,12 @@ async def command(one: ControllerProcess, *words: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:  # `drain` waits for ever
+            process.kill()
+            await process.wait()
     return process.returncode or 0, said.decode()
 
 
