@@ -52,6 +52,7 @@ elif [ -z "$metadata" ]; then
     . /sys/firmware/qemu_fw_cfg/by_name/opt/org.firerunner/boot/raw
 fi
 export machine_id gate_url credential
+echo "firerunner: 0 named"
 echo "guest of $machine_id is up"
 wget -q -O /script --header "Authorization: Bearer $credential" --post-data '' $gate_url/guest/booted
 echo "firerunner: 0 booted"

@@ -73,9 +73,20 @@ class QemuKit:
     namespaces: set[str] = field(default_factory=set)
     makes: type[QemuDriver] = QemuDriver
     restore: bool = False
+    drivers: list[QemuDriver] = field(default_factory=list)
 
     def driver(self, **settings: object) -> QemuDriver:
-        return self.makes(self.state_dir, accelerator="tcg", **settings)  # type: ignore[arg-type]
+        driver = self.makes(self.state_dir, accelerator="tcg", **settings)  # type: ignore[arg-type]
+        self.drivers.append(driver)
+        return driver
+
+    async def clear(self) -> None:
+        """Every machine is destroyed, and every driver that was made is closed."""
+        driver = self.driver()
+        for machine_id in {each.machine_id for each in await driver.list()} | self.machine_ids:
+            await driver.destroy(machine_id)
+        for each in self.drivers:
+            await each.aclose()
 
     def spec(self, machine_id: str, gate: str = "127.0.0.1:9") -> MachineSpec:
         self.machine_ids.add(machine_id)

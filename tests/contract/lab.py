@@ -28,10 +28,7 @@ async def qemu_kit(
 ) -> AsyncIterator[QemuKit]:
     kit = QemuKit(tmp_path_factory.mktemp("state"), test_guest)
     yield kit
-    driver = kit.driver()
-    for machine_id in {each.machine_id for each in await driver.list()} | kit.machine_ids:
-        await driver.destroy(machine_id)
-    await driver.aclose()
+    await kit.clear()
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +56,7 @@ async def restored_kit(
     kit = QemuKit(tmp_path_factory.mktemp("state"), test_guest, makes=ReadyDriver, restore=True)
     shutil.copytree(saved_states, kit.state_dir, dirs_exist_ok=True, copy_function=os.link)
     yield kit
-    driver = kit.driver()
-    for machine_id in {each.machine_id for each in await driver.list()} | kit.machine_ids:
-        await driver.destroy(machine_id)
-    await driver.aclose()
+    await kit.clear()
 
 
 @pytest.fixture

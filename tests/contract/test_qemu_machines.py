@@ -11,6 +11,7 @@ import pytest
 
 from firerunner.errors import BootFailed, HostUnusable, MachineError, NoRoom
 from firerunner.machines.qemu import QemuDriver
+from firerunner.machines.qemu.cgroups import RUNNING_WEIGHTS
 from firerunner.machines.spec import Destination, Resources, Sighting
 from tests.contract import outside
 from tests.contract.gate import serving
@@ -115,6 +116,21 @@ async def test_limits_hold_a_machine_where_the_host_offers_them(qemu_kit: QemuKi
     inside = {int(pid) for group in groups for pid in (group / "cgroup.procs").read_text().split()}
     expected = {qemu_kit.keeper(ONE), qemu_kit.vmm(ONE)} if driver.abilities().limiting_controllers else set()
     assert inside == expected
+
+
+async def test_a_machine_that_is_up_gives_way_to_those_that_start(qemu_kit: QemuKit) -> None:
+    driver = qemu_kit.driver()
+    await driver.create(qemu_kit.spec(ONE))
+
+    async def weights() -> list[str]:
+        groups = outside.control_groups([ONE])
+        files = [group / name for group in groups for name, _ in RUNNING_WEIGHTS]
+        return [path.read_text().strip() for path in files if path.exists()]
+
+    lesser = {text for _, text in RUNNING_WEIGHTS}
+    seen = await eventually(weights, lambda seen: set(seen) <= lesser)
+
+    assert len(seen) == ("cpu" in driver.abilities().limiting_controllers)
 
 
 async def test_drivers_with_different_state_do_not_see_each_other(qemu_kit: QemuKit, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from firerunner.machines.qemu import QemuDriver
+from firerunner.machines.qemu import QemuDriver, processes
 from firerunner.machines.qemu.states import State, StateFiles, empty
 from firerunner.machines.spec import Started
 from tests.contract.gate import serving
@@ -40,6 +41,25 @@ async def test_a_state_that_does_not_restore_is_removed_and_the_machine_boots(
     await driver.destroy(ONE)
     await driver.aclose()
     assert restored_kit.leftovers() == []
+
+
+async def test_a_stop_ends_the_template_that_is_being_saved(restored_kit: QemuKit) -> None:
+    states = StateFiles(restored_kit.state_dir / "states")
+    states.prune(())
+    driver = QemuDriver(restored_kit.state_dir, accelerator="tcg")
+    spec = restored_kit.spec(ONE, "127.0.0.1:1")
+    saving = asyncio.create_task(driver.save_state(spec.image, spec.resources))
+    templates = restored_kit.state_dir / "templates"
+    async with asyncio.timeout(60):
+        while not processes.scan(templates):
+            await asyncio.sleep(0.01)
+
+    await driver.aclose()
+
+    await saving
+    assert states.keys() == []
+    assert processes.scan(templates) == []
+    assert list(templates.iterdir()) == []
 
 
 def garble_devices(states: Path) -> None:

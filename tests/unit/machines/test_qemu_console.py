@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,28 @@ def test_the_end_of_an_endless_console_is_kept_and_the_disk_is_not_filled(tmp_pa
     assert HALF_BYTES <= kept <= 2 * (HALF_BYTES + len(block) + 8)
     assert read_tail(tmp_path, len(block) + 8) == b"%08d" % (blocks - 1) + block
     assert len(read_tail(tmp_path, 10 * HALF_BYTES)) == kept
+
+
+def test_where_no_file_can_be_made_the_console_goes_on_in_the_one_it_has(tmp_path: Path) -> None:
+    place = tmp_path / "machine"
+    place.mkdir()
+    log = ConsoleLog(place)
+    shutil.rmtree(place)
+
+    log.write(bytes(HALF_BYTES))
+    reader, writer = os.pipe()  # the numbers that were free
+    log.write(b"of the guest")
+
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 100)
+    place.mkdir()
+    log.write(b"of the guest")
+    log.write(b"kept")
+    log.close()
+    assert read_tail(place, 100) == b"kept"
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 11, 100])

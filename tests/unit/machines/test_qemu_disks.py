@@ -68,6 +68,18 @@ async def test_a_host_that_is_nearly_full_takes_no_machine(tmp_path: Path) -> No
         await driver.aclose()
 
 
+async def test_what_the_computer_refuses_is_a_hosts_fault(tmp_path: Path) -> None:
+    driver = QemuDriver(tmp_path)
+    (tmp_path / "machines").touch()
+    try:
+        with pytest.raises(HostUnusable, match=r"Not a directory: .*machines"):
+            await driver.list()
+        with pytest.raises(HostUnusable, match=r"Not a directory: .*machines"):
+            await driver.destroy(MACHINE)
+    finally:
+        await driver.aclose()
+
+
 def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -14,11 +15,19 @@ from firerunner.errors import NoRoom
 from firerunner.machines.qemu import order as orders
 from firerunner.machines.qemu import processes
 from firerunner.machines.qemu.accelerator import judge
-from firerunner.machines.qemu.cgroups import Cgroups, Hierarchy, Limits, find_hierarchies, settings
+from firerunner.machines.qemu.cgroups import (
+    Cgroups,
+    Hierarchy,
+    Limits,
+    find_hierarchies,
+    give_way,
+    settings,
+)
 from firerunner.machines.qemu.command import Accelerator, machine_command, selftest_command
 from firerunner.machines.qemu.disks import Disks
 from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.identity import FIRST_UID, UIDS, is_mapped
+from firerunner.machines.qemu.keeper import Keeper
 from firerunner.machines.qemu.local import sight
 from firerunner.machines.qemu.order import Identity, Listener, Order, Saved, Uplink
 from firerunner.machines.qemu.processes import Role, role_in
@@ -59,8 +68,8 @@ def test_kvm_takes_the_hosts_processor() -> None:
     assert argv[argv.index("-append") + 1].endswith("fr.selftest=1")
 
 
-def test_an_order_survives_its_way_to_the_keeper() -> None:
-    order = Order(
+def an_order() -> Order:
+    return Order(
         machine_id=ID,
         directory="/d",
         argv=["qemu"],
@@ -83,9 +92,24 @@ def test_an_order_survives_its_way_to_the_keeper() -> None:
         facts={"image": "x"},
     )
 
+
+def test_an_order_survives_its_way_to_the_keeper() -> None:
+    order = an_order()
+
     assert orders.from_json(orders.to_json(order)) == order
     bare = order._replace(identity=None, uplink=None)
     assert orders.from_json(orders.to_json(bare)) == bare
+
+
+def test_a_keeper_that_cannot_write_says_so_to_who_started_it(tmp_path: Path) -> None:
+    nowhere = tmp_path / "gone"
+    told, report = os.pipe()
+
+    Keeper(an_order()._replace(directory=str(nowhere)), report).run()
+
+    answer = json.loads(os.read(told, 4096))
+    os.close(told)
+    assert (answer["host"], str(nowhere) in answer["failed"]) == (True, True)
 
 
 # Why a machine ended
@@ -272,6 +296,21 @@ def test_a_group_in_use_is_not_said_to_be_gone(tmp_path: Path) -> None:
     groups.make(ID, Limits(640, 2))
 
     assert not groups.remove(ID, timeout_s=0)
+
+
+def test_a_machine_that_is_up_weighs_less_in_the_hierarchy_that_weighs(tmp_path: Path) -> None:
+    groups = []
+    for name, weight in (("one", "cpu.shares"), ("two", "cpu.weight"), ("memory", None)):
+        groups.append(tmp_path / name)
+        groups[-1].mkdir()
+        groups[-1].chmod(0o700)
+        if weight is not None:
+            (groups[-1] / weight).write_text("1024")
+
+    give_way([str(group / "cgroup.procs") for group in groups])
+
+    assert (groups[0] / "cpu.shares").read_text() == "215"
+    assert (groups[1] / "cpu.weight").read_text() == "21"
 
 
 # Room

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import mmap
 import os
+import threading
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -219,11 +222,13 @@ class Templates:
         self.made = 0
         self.cleared = 0
         self.why = ""
+        self.on_make: Callable[[], Any] = lambda: None
         self.directory = directory
 
     def __call__(self, spec: MachineSpec, saved: Saved) -> None:
         if self.why:
             raise BootFailed(self.why)
+        self.on_make()
         self.made += 1
         os.pwrite(saved.memory, b"memory", 0)
         os.pwrite(saved.devices, b"devices", 0)
@@ -302,6 +307,41 @@ def test_an_image_that_cannot_be_saved_boots_and_the_log_says_why(
     assert StateFiles(tmp_path).keys() == []
 
 
+def test_a_state_that_is_being_written_is_not_pruned(tmp_path: Path) -> None:
+    templates = Templates(tmp_path)
+    states = templates.states()
+    half_made = tmp_path / ".half-made-x"
+    templates.on_make = lambda: (half_made.mkdir(), states.prune([]))
+
+    states.prepare(spec()).result()
+
+    assert half_made.is_dir()
+    states.prune([spec()])
+    assert not half_made.exists()
+
+
+def test_a_stop_does_not_wait_for_what_is_being_saved(tmp_path: Path) -> None:
+    templates = Templates(tmp_path)
+    states = templates.states()
+    booting, interrupted = threading.Event(), threading.Event()
+
+    def boot() -> None:
+        booting.set()
+        interrupted.wait()
+        raise BootFailed("it was killed")
+
+    templates.on_make = boot
+    under_way = states.prepare(spec())
+    waiting = states.prepare(spec("another"))
+    booting.wait()
+
+    states.close(interrupted.set)
+
+    assert under_way.done()
+    assert waiting.cancelled()
+    assert StateFiles(tmp_path).keys() == []
+
+
 def test_states_of_images_that_no_pool_has_are_removed(tmp_path: Path) -> None:
     templates = Templates(tmp_path)
     states = templates.states()
@@ -329,6 +369,26 @@ def test_a_restored_guest_that_never_came_to_the_gate_is_told_by_its_state_file(
     state: Mapping[str, Any], silent: bool
 ) -> None:
     assert never_booted(state, now=100.0) is silent
+
+
+def test_a_file_is_sealed_as_soon_as_a_dying_qemu_has_let_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = empty("memory", PIECE_BYTES)
+    still = mmap.mmap(fd, PIECE_BYTES)
+    monkeypatch.setattr("firerunner.machines.qemu.states.time.sleep", lambda _seconds: still.close())
+
+    seal(fd)
+
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+    os.close(fd)
+
+
+def test_a_file_that_somebody_keeps_to_write_is_not_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = empty("memory", PIECE_BYTES)
+    monkeypatch.setattr("firerunner.machines.qemu.states.UNMAPPED_WITHIN_S", 0.0)
+
+    with mmap.mmap(fd, PIECE_BYTES), pytest.raises(OSError, match="busy"):
+        seal(fd)
+    os.close(fd)
 
 
 def test_a_sealed_file_still_lends_its_pages_to_private_copies() -> None:

@@ -95,7 +95,7 @@ def machine_command(
         *("-device", "virtio-blk-device,drive=root"),
         *("-blockdev", f"node-name=disk,{file},filename=/dev/fdset/2,discard=unmap"),
         *("-device", "virtio-blk-device,drive=disk"),
-        *("-netdev", f"tap,id=net,fd={Fd.TAP}", "-device", "virtio-net-device,netdev=net"),
+        *("-netdev", f"tap,id=net,fd={Fd.TAP}", "-device", "virtio-net-device,netdev=net,guest_announce=off"),
         *("-device", "virtio-rng-device"),
         *("-chardev", f"socket,id=qmp,fd={Fd.QMP}", "-mon", "chardev=qmp,mode=control"),
     ]

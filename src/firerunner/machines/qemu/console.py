@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -34,13 +35,18 @@ class ConsoleLog:
             return
         self._written += len(data)
         if self._written >= HALF_BYTES:
-            os.close(self._fd)
-            (self._directory / CURRENT).replace(self._directory / OLDER)
-            self._fd = self._open()
-            self._written = 0
+            with contextlib.suppress(OSError):  # then it goes on in the older one, and tries again
+                self._turn()
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _turn(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._directory / CURRENT).replace(self._directory / OLDER)
+        fresh = self._open()
+        os.close(self._fd)
+        self._fd, self._written = fresh, 0
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
-from firerunner.machines.qemu.wake import SHARED_MEMORY
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.005
+
+SHARED_MEMORY: Final = {"capability": "x-ignore-shared", "state": True}
+"""The memory is a file that both sides have; it is not part of the stream."""
 
 
 class ControlLost(Exception):
@@ -26,15 +28,12 @@ class ControlLost(Exception):
 class Control:
     """One connection. `event` is called with each event that arrives."""
 
-    def __init__(
-        self, sock: socket.socket, event: Callable[[dict[str, Any]], None], unread: bytes = b""
-    ) -> None:
-        """`unread`: what came from it before."""
-        self._unread = unread
+    def __init__(self, sock: socket.socket, event: Callable[[dict[str, Any]], None]) -> None:
         self._sock = sock
         self._event = event
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._lost = asyncio.Event()
+        self._resumed = asyncio.Event()
 
     async def listen(self) -> None:
         """Read until QEMU ends. Never raises for what it says."""
@@ -42,8 +41,7 @@ class Control:
             reader, writer = await asyncio.open_connection(sock=self._sock.dup())
             try:
                 async for line in reader:
-                    whole, self._unread = self._unread + line, b""
-                    self._heard(json.loads(whole))
+                    self._heard(json.loads(line))
             finally:
                 writer.close()
         finally:
@@ -53,6 +51,8 @@ class Control:
         if "return" in message or "error" in message:
             self._answers.put_nowait(message)
         elif "event" in message:
+            if message["event"] == "RESUME":
+                self._resumed.set()
             self._event(message)
 
     async def execute(self, command: str, fd: int | None = None, **arguments: Any) -> Any:
@@ -89,6 +89,18 @@ class Control:
             if status in {"failed", "cancelled"}:
                 raise ControlLost("QEMU could not write the state")
             await asyncio.sleep(POLL_S)
+
+    async def restore(self, devices: int) -> None:
+        """Have a QEMU that was started with `-incoming defer` go on from `devices`; returns when it does."""
+        await self.execute("migrate-set-capabilities", capabilities=[SHARED_MEMORY])
+        # Opened anew: the place where it is read is not to be that of other machines' keepers.
+        own = os.open(f"/proc/self/fd/{devices}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self.execute("getfd", own, fdname="devices")
+        finally:
+            os.close(own)
+        await self.execute("migrate-incoming", uri="fd:devices")
+        await self.unless_lost(self._resumed.wait(), "migrate-incoming")
 
     async def quit(self) -> None:
         """End QEMU."""

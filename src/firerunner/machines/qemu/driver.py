@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from firerunner.errors import MachineError
+from firerunner.errors import HostUnusable, MachineError
 from firerunner.machines.problems import Problem
 from firerunner.machines.qemu import checks
 from firerunner.machines.qemu import egress as links
@@ -19,7 +20,7 @@ from firerunner.machines.qemu.identity import drops_privileges
 from firerunner.machines.qemu.local import LocalMachines
 from firerunner.machines.qemu.restoring import RestoringMachines
 from firerunner.machines.qemu.room import Allowance
-from firerunner.machines.qemu.starting import program
+from firerunner.machines.qemu.starting import ForkServer, program
 from firerunner.machines.qemu.uplink import uplink_of
 from firerunner.machines.spec import Egress, ImageFiles, MachineSpec, Resources, Sighting, Started
 
@@ -71,10 +72,12 @@ class QemuDriver:
         self._qemu = qemu
         self._state_dir = state_dir
         self._host = Host(state_dir, accelerator)
+        self._fork_server = ForkServer(state_dir)
         self._machines, templates = (
             LocalMachines(
                 state_dir,
                 self._host,
+                self._fork_server,
                 qemu,
                 Allowance(vcpu, memory_mib, disk_mib),
                 disk_dir=disk_dir,
@@ -166,8 +169,12 @@ class QemuDriver:
 
     async def aclose(self) -> None:
         """Wait for calls under way; a state that is being saved is given up. Machines go on running."""
-        await self._run(self._restoring.close)
-        await asyncio.to_thread(self._threads.shutdown)
+        for close in (self._restoring.close, self._threads.shutdown, self._fork_server.close):
+            await asyncio.to_thread(close)
 
     async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        """Raises HostUnusable also for what this computer refuses, as a full or broken disk does."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise HostUnusable(f"this computer refuses: {error}", remedy=checks.CHECK_REMEDY) from error

@@ -1,12 +1,13 @@
 """What holds for this computer until it starts again: found out once, kept in a file.
 
-Measured for this boot of the computer; the accelerator also for this QEMU and this kernel.
+Measured for this boot of the computer; the accelerator also for this QEMU, this kernel and what /dev/kvm is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from firerunner.machines.qemu import statefile
 from firerunner.machines.qemu.accelerator import find_accelerator
 from firerunner.machines.qemu.checks import CHILD_ENVIRONMENT
 from firerunner.machines.qemu.command import Accelerator
+from firerunner.machines.qemu.identity import KVM_DEVICE
 from firerunner.machines.qemu.tsc import measure_tsc_khz
 from firerunner.machines.spec import ImageFiles
 
@@ -46,7 +48,7 @@ class Host:
                 self.last = Accelerator(self._forced, "chosen in the settings")
                 return self.last
             facts = self._read()
-            key = f"{self._version(Path(qemu))} {self._digest(image.kernel)}"
+            key = f"{self._version(Path(qemu))} {self._digest(image.kernel)} {_kvm()}"
             if key not in facts["accelerators"]:
                 found = find_accelerator(qemu, image, self._tsc_khz(facts))
                 facts["accelerators"][key] = [found.kind, found.reason]
@@ -98,6 +100,16 @@ class Host:
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(facts))
         fresh.replace(self._path)
+
+
+def _kvm() -> str:
+    """Changes when the device comes, goes, or is given to somebody else, and with our own groups."""
+    try:
+        status = KVM_DEVICE.stat()
+    except OSError:
+        return "without"
+    ours = ",".join(map(str, sorted({os.geteuid(), os.getegid(), *os.getgroups()})))
+    return f"{status.st_mode:o}:{status.st_uid}:{status.st_gid} for {ours}"
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

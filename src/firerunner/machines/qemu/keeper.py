@@ -1,13 +1,14 @@
 """The keeper: one small process per machine, the parent of its QEMU, which outlives the controller.
 
-`python -I -m firerunner.machines.qemu.keeper DIRECTORY` reads an order from standard input, detaches
-itself, and prints one line of JSON once QEMU runs or has failed to. Then it keeps the machine: relays
-its connections, writes its console log, ends it when its lifetime is over, and writes down why it
-ended. It ends with its QEMU, and QEMU ends with it. It does not clean up: that is the driver's part.
+Forked by the fork server, it reads an order from its channel, detaches itself, and answers there with one
+line of JSON once QEMU runs or has failed to. Then it keeps the machine: relays its connections, writes its
+console log, ends it when its lifetime is over, and writes down why it ended. It ends with its QEMU, and
+QEMU ends with it. It does not clean up: that is the driver's part.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,38 +19,38 @@ from pathlib import Path
 from typing import Any
 
 from firerunner.machines.qemu import order as orders
-from firerunner.machines.qemu import statefile
+from firerunner.machines.qemu import priority, processes, statefile
 from firerunner.machines.qemu.confine import bound_open_files, forbid_new_privileges
 from firerunner.machines.qemu.ending import why_ended
 from firerunner.machines.qemu.launch import LaunchFailed, Vmm, launch
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.qemu.statefile import Phase
-from firerunner.machines.qemu.wake import WakeFailed, wake
+from firerunner.machines.qemu.watch import watch
 
 LOG_FILE = "keeper.log"
-
-MAX_STDERR_BYTES = 8192
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """No file that a keeper writes gets longer, whatever the guest provokes."""
 
 
-def main(argv: list[str]) -> int:
-    """Detach a keeper for the order on standard input, and report how its start went."""
-    order = orders.from_json(sys.stdin.read())
-    report_reader, report_writer = os.pipe()
-    if os.fork():
-        os.close(report_writer)
-        report = b"".join(iter(lambda: os.read(report_reader, 65536), b""))
-        sys.stdout.write(report.decode() or json.dumps({"failed": "the keeper died while it started"}))
-        return 0
-    os.close(report_reader)
-    _detach(Path(order.directory))
-    Keeper(order, report_writer).run()
-    return 0
+def become_keeper(channel: int, *saved: int) -> None:
+    """What is left of the calling process's life. `channel`: a socket that brings the order, until its end,
+    and takes the answer. `saved`: memory and devices of the order's saved state, if it has one."""
+    order = orders.from_json(b"".join(iter(lambda: os.read(channel, 65536), b"")).decode())
+    if order.saved is not None:
+        memory, devices = saved
+        order = order._replace(saved=order.saved._replace(memory=memory, devices=devices))
+    keeper = Keeper(order, channel)
+    try:
+        _detach(Path(order.directory))
+    except OSError as error:
+        keeper.fail(str(error), host=True)
+    else:
+        keeper.run()
 
 
 def _detach(directory: Path) -> None:
+    processes.take_command_line(processes.keeper_command(sys.executable, directory))
     os.setsid()
     os.umask(0o077)
     os.chdir("/")
@@ -62,6 +63,7 @@ def _detach(directory: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, resource.RLIM_INFINITY))
     bound_open_files()
     forbid_new_privileges()
+    priority.rank(priority.STARTING_NICE)
 
 
 class Keeper:
@@ -82,34 +84,25 @@ class Keeper:
         }
 
     def run(self) -> None:
-        self._write(Phase.STARTING)
         try:
+            self._write(Phase.STARTING)
             for path in self._order.cgroup_procs:
                 Path(path).write_text(str(os.getpid()))
             vmm = launch(self._order)
         except (LaunchFailed, OSError) as error:
-            self._write(Phase.FAILED, detail=str(error))
-            self._answer(failed=str(error), host=True)
+            self.fail(str(error), host=True)
             return
         self._state["vmm"] = statefile.own_process(vmm.pid)
-        saved, unread = self._order.saved, b""
-        if saved is not None and saved.restore:
-            try:
-                unread = wake(vmm, saved.devices, self._order.woken_by.encode())
-            except WakeFailed as error:
-                said = os.read(vmm.stderr, MAX_STDERR_BYTES).decode("utf-8", "replace")
-                self._write(Phase.FAILED, detail=str(error), stderr=said)
-                self._answer(failed=str(error), stderr=said)
-                return
-        self._keep(vmm, unread)
+        self._keep(vmm)
 
-    def _keep(self, vmm: Vmm, unread: bytes) -> None:
-        # asyncio takes longer to load than all else together, and QEMU is starting meanwhile.
-        import asyncio  # noqa: PLC0415
+    def fail(self, detail: str, **more: str | bool) -> None:
+        """The machine is not to be; tell the driver."""
+        with contextlib.suppress(OSError):  # a full disk: then only the answer tells it
+            self._write(Phase.FAILED, detail=detail, **more)
+        self._answer(failed=detail, **more)
 
-        from firerunner.machines.qemu.watch import watch  # noqa: PLC0415
-
-        end = asyncio.run(watch(self._order, vmm, self._running, self._booted, unread))
+    def _keep(self, vmm: Vmm) -> None:
+        end = asyncio.run(watch(self._order, vmm, self._running, self._booted))
         detail = why_ended(
             end.status,
             told=end.told,
@@ -159,7 +152,3 @@ class Keeper:
             pass
         finally:
             os.close(report)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

@@ -10,10 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from firerunner.machines.qemu import names, namespace
+from firerunner.machines.qemu import names, namespace, priority
 from firerunner.machines.qemu.confine import confine
 from firerunner.machines.qemu.order import Fd, Order
 
@@ -21,9 +20,6 @@ MAX_FDS = 250
 """The kernel passes at most 253 descriptors in one message (SCM_MAX_FD)."""
 
 ABOVE_FIXED = 64
-
-GUESTS_NICE = 5
-"""Guests come after the service when both want a core: jobs wait for what it does, and it does little."""
 
 SOCKETS_FOLLOW = b"\0"
 
@@ -111,8 +107,7 @@ def _become_qemu(order: Order, keeper: int, report: socket.socket, pipes: dict[i
         step = "giving up privileges"
         report = socket.socket(fileno=fcntl.fcntl(report.fileno(), fcntl.F_DUPFD_CLOEXEC, ABOVE_FIXED))
         _place(files)
-        with suppress(OSError):  # a filter of the service's system calls may refuse it
-            os.nice(GUESTS_NICE)
+        priority.become_vmm()
         confine(order.identity, keeper)
         step = f"starting {order.argv[0]}"
         os.execve(order.argv[0], order.argv, {"PATH": "/usr/bin:/bin", "LANG": "C"})  # noqa: S606

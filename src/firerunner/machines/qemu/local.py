@@ -27,7 +27,7 @@ from firerunner.machines.qemu.order import Saved
 from firerunner.machines.qemu.ordering import check_image, make_order, memory_limit_mib
 from firerunner.machines.qemu.processes import Claim, Role
 from firerunner.machines.qemu.room import Allowance
-from firerunner.machines.qemu.starting import give_order, program, start_keeper
+from firerunner.machines.qemu.starting import ForkServer, program
 from firerunner.machines.qemu.statefile import Phase
 from firerunner.machines.spec import MACHINE_ID, MachineSpec, Resources, Sighting, Started
 
@@ -43,6 +43,7 @@ class LocalMachines:
         self,
         state_dir: Path,
         host: Host,
+        fork_server: ForkServer,
         qemu: str,
         allowance: Allowance,
         *,
@@ -55,6 +56,7 @@ class LocalMachines:
         tag = hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]
         self.cgroups = Cgroups(tag)
         self._host = host
+        self._fork_server = fork_server
         self._qemu = qemu
         self._allowance = allowance
         self._disks = Disks(self.directory, disk_dir, tag, keep_free_mib)
@@ -92,6 +94,11 @@ class LocalMachines:
         self._directory_of(machine_id)
         with self._turn(machine_id):
             self._remove(machine_id)
+
+    def interrupt(self, machine_id: str) -> None:
+        """End the machine's processes while another call makes it, which raises then and cleans up."""
+        claims = [each for each in processes.scan(self.directory) if each.machine_id == machine_id]
+        processes.end(claims, self.directory, END_TIMEOUT_S)
 
     def list(self) -> list[Sighting]:
         """Every machine of which a process, a directory or a control group is there."""
@@ -166,14 +173,8 @@ class LocalMachines:
             nft=find_program("nft"),
             saved=saved,
         )
-        # While the keeper loads, the disk is made.
-        with start_keeper(directory, saved) as keeper:
-            try:
-                self._disks.make(spec.machine_id, spec.resources.disk_mib)
-                give_order(keeper, ordered)
-            except BaseException:
-                keeper.kill()
-                raise
+        self._disks.make(spec.machine_id, spec.resources.disk_mib)
+        self._fork_server.give_order(ordered)
 
     def _remove(self, machine_id: str) -> None:
         """Processes first, then control groups, then the directory: it names the rest."""

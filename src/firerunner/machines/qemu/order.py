@@ -1,6 +1,6 @@
 """What the driver orders from a keeper: everything about one machine, decided beforehand.
 
-It goes to the keeper's standard input as JSON and is written down nowhere, since it holds the
+It goes to the keeper over its channel as JSON and is written down nowhere, since it holds the
 machine's credential.
 """
 
@@ -29,7 +29,7 @@ class Fd:
 
 
 class Saved(NamedTuple):
-    """The two parts of a saved state: descriptors that the keeper has been given when it was started."""
+    """The two parts of a saved state: descriptors; the keeper is passed its own with the order."""
 
     memory: int
     """The guest's memory, as a file in memory; sealed against writing where a machine is restored of it."""
@@ -106,7 +106,7 @@ class Order(NamedTuple):
 
 
 def to_json(order: Order) -> str:
-    """The order as it goes to the keeper's standard input."""
+    """The order as it goes to the keeper."""
     return json.dumps(order._asdict())
 
 

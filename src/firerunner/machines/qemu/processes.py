@@ -22,13 +22,17 @@ from firerunner.machines.qemu.statefile import start_ticks
 from firerunner.machines.spec import MACHINE_ID
 
 KEEPER_MODULE = "firerunner.machines.qemu.keeper"
+FORK_SERVER_MODULE = "firerunner.machines.qemu.forkserver"
+
+LONGEST_BELOW = len("/templates/fr-0123456789ab")
+"""Of a machine's directory, beyond that of the state."""
 
 
 class Role(StrEnum):
     """What a process is to its machine."""
 
     KEEPER = "keeper"
-    """The parent of the VMM (also the short-lived process that starts it)."""
+    """The parent of the VMM."""
     VMM = "vmm"
     """QEMU."""
 
@@ -46,6 +50,27 @@ class Claim:
 def keeper_command(python: str, directory: Path) -> list[str]:
     """The command line of a keeper; `role_in` knows it again."""
     return [python, "-I", "-m", KEEPER_MODULE, str(directory)]
+
+
+def fork_server_name(state_dir: Path) -> str:
+    """The last argument of a fork server: as long as the directory of any machine of `state_dir`."""
+    return f"{state_dir.resolve()}{' ' * LONGEST_BELOW}"
+
+
+def take_command_line(argv: list[str]) -> None:
+    """From now on the calling process, forked of another, has this command line for all who look.
+
+    It is written over the one that it has, and must not be longer (proc_pid_cmdline(5); where that lies:
+    fields 48 and 49 of proc_pid_stat(5)). Raises OSError.
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    line = b"".join(os.fsencode(argument) + b"\0" for argument in argv)
+    if len(line) > end - start:
+        raise OSError(f"a command line of {len(line)} bytes does not fit into {end - start}")
+    with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
+        memory.seek(start)
+        memory.write(line.ljust(end - start, b"\0"))
 
 
 def vmm_name(directory: Path) -> str:
@@ -83,7 +108,7 @@ def claim_of(pid: int, machines: Path) -> Claim | None:
         raw = Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:
         return None
-    found = role_in(raw.decode("utf-8", "surrogateescape").split("\0")[:-1], machines)
+    found = role_in(raw.decode("utf-8", "surrogateescape").rstrip("\0").split("\0"), machines)
     ticks = start_ticks(pid)
     if found is None or ticks is None:
         return None

@@ -45,7 +45,6 @@ class RestoringMachines:
         self._templates = templates
         self._host = host
         self._qemu = qemu
-        self._saving = False
         self.states = SavedStates(state_dir / "states", self._save, self._clear, self._facts)
 
     def create(self, spec: MachineSpec) -> Started:
@@ -77,18 +76,12 @@ class RestoringMachines:
 
     def close(self) -> None:
         """Give up what is being saved."""
-        self.states.close()
-        if self._saving:
-            self._templates.destroy(TEMPLATE_ID)
-        self.states.closed()
+        self.states.close(lambda: self._templates.interrupt(TEMPLATE_ID))
 
     def _save(self, spec: MachineSpec, saved: Saved) -> None:
-        template = _template(spec.image, spec.resources)
-        self._saving = True
         try:
-            self._templates.create(template, saved)
+            self._templates.create(_template(spec.image, spec.resources), saved)
         finally:
-            self._saving = False
             self._clear()
 
     def _clear(self) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,10 @@ Clear = Callable[[], None]
 Make = Callable[[MachineSpec, Saved], None]
 """Boots a template into the two files, and returns when it is saved and has ended. Raises MachineError."""
 
+Interrupt = Callable[[], None]
+"""Ends the template that is being booted, if there is one; its `Make` raises then."""
+
+INTERRUPT_EVERY_S = 0.05
 MAX_FAILURES = 3
 """After so many in a row no more tries for this state, until the service starts again."""
 
@@ -104,20 +109,22 @@ class SavedStates:
             keys |= {key for key in self._held if self._images[key] in images}
             for key in self._held.keys() - keys:
                 self._held.pop(key).close()
-        return self._files.prune(keys)
+        with self._alone() as alone:
+            return self._files.prune(keys, half_made=alone)
 
     def mib(self) -> int:
         """What the states take on the disk."""
         return self._files.mib()
 
-    def close(self) -> None:
-        """Give up what waits. The caller ends the template that is being booted, if there is one."""
+    def close(self, interrupt: Interrupt) -> None:
+        """Give up what waits and what is being made, and give the memory back."""
         with self._lock:
             self._closed = True
+            left = list(self._under_way.values())
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def closed(self) -> None:
-        """Wait until the thread has ended, then give the memory back."""
+        while not all(future.done() for future in left):
+            interrupt()
+            time.sleep(INTERRUPT_EVERY_S)
         self._thread.shutdown(wait=True)
         for state in self._held.values():
             state.close()
@@ -153,6 +160,8 @@ class SavedStates:
             return None
 
     def _made(self, spec: MachineSpec, facts: Facts) -> State:
+        if self._closed:
+            raise MachineError("the service stops")
         memory = empty("memory", spec.resources.memory_mib << 20)
         devices = empty("devices")
         os.fchmod(memory, 0o666)  # the template's QEMU opens it as another user; no path leads there

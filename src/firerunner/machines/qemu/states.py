@@ -8,6 +8,7 @@ QEMU that a guest has broken into cannot change what the next machine starts fro
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ import re
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,8 @@ _PLACE = struct.Struct("<Q")
 _MEMORY, _DEVICES, _FACTS = "memory", "devices", "facts.json"
 _KEY = re.compile(r"[0-9a-f]{32}")
 _HALF_MADE = ".half-made-"
+UNMAPPED_WITHIN_S = 10.0
+LOOK_AGAIN_S = 0.05
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
@@ -58,12 +62,25 @@ def empty(name: str, size: int = 0) -> int:
 
 
 def seal(fd: int) -> None:
-    """Nobody can change the file from now on. Raises OSError while somebody still maps it to write."""
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    """Nobody can change the file from now on. Raises OSError if somebody still maps it to write.
+
+    A QEMU that was killed is gone from /proc before the kernel has taken its memory apart, which takes a
+    while for gigabytes on a busy computer: until then the answer is EBUSY (fcntl(2)).
+    """
+    until = time.monotonic() + UNMAPPED_WITHIN_S
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(LOOK_AGAIN_S)
+        else:
+            return
 
 
 class StateFiles:
-    """Blocking calls, from one thread at a time."""
+    """Blocking calls. Who writes is alone with that (`saving`)."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,7 +93,11 @@ class StateFiles:
 
     def mib(self) -> int:
         """What they take on the disk."""
-        return sum(path.stat().st_blocks for path in self.directory.rglob("*")) * 512 >> 20
+        blocks = 0
+        for path in self.directory.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # it was pruned meanwhile
+                blocks += path.stat().st_blocks
+        return blocks * 512 >> 20
 
     def read(self, facts: Mapping[str, str]) -> State | None:
         """The state that was made with these facts, in memory; None if there is none. Raises `Doubtful`."""
@@ -128,12 +149,13 @@ class StateFiles:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.directory / key)
 
-    def prune(self, wanted: Collection[str]) -> list[str]:
-        """Remove all states but those with the wanted keys, and what a killed writer has left."""
+    def prune(self, wanted: Collection[str], *, half_made: bool = True) -> list[str]:
+        """Remove all states but those with the wanted keys, and what a killed writer has left: not while one
+        may be at work."""
         gone = [key for key in self.keys() if key not in wanted]
         for key in gone:
             self.remove(key)
-        for half in self.directory.glob(f"{_HALF_MADE}*"):
+        for half in self.directory.glob(f"{_HALF_MADE}*") if half_made else ():
             shutil.rmtree(half, ignore_errors=True)
         return gone
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from firerunner.machines.qemu.cgroups import give_way
 from firerunner.machines.qemu.console import ConsoleLog, Spotter
 from firerunner.machines.qemu.control import Control, ControlLost
 from firerunner.machines.qemu.launch import Vmm
 from firerunner.machines.qemu.order import Order
 from firerunner.machines.qemu.outward import Outward
+from firerunner.machines.qemu.priority import RUNNING_NICE, rank
 from firerunner.machines.qemu.relay import Relay
 from firerunner.machines.qemu.resolver import Resolver
 
@@ -25,10 +27,11 @@ SHOW_DEADLINE_S = 20.0
 TEMPLATE_DEADLINE_S = 60.0
 """A guest that is to be saved gets there in 3 s by emulation, if the computer has nothing else to do."""
 
+RANK_AGAIN_S = 0.2
 STDERR_TAIL_BYTES = 8192
 READ_BYTES = 65536
 
-TEMPLATE, RESTORED, BOOTED = MARKS = (b"template", b"restored", b"booted")
+TEMPLATE, RESTORED, NAMED, BOOTED = MARKS = (b"template", b"restored", b"named", b"booted")
 """Words of the guest's first two stages (`say` in `guest/files`)."""
 
 
@@ -42,13 +45,10 @@ class End(NamedTuple):
     ran: bool
 
 
-async def watch(
-    order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None], unread: bytes = b""
-) -> End:
+async def watch(order: Order, vmm: Vmm, running: Callable[[], None], booted: Callable[[], None]) -> End:
     """Serve the machine until QEMU has ended; call `running` once QEMU answers, and the guest if it is
-    restored, or once a template has been saved; `booted` when a restored guest has come to the gate.
-    `unread`: what came from QEMU's control socket before."""
-    return await _Watch(order, vmm, running, booted, unread).until_end()
+    restored, or once a template has been saved; `booted` when the guest has come to the gate."""
+    return await _Watch(order, vmm, running, booted).until_end()
 
 
 class _Watch:
@@ -58,13 +58,12 @@ class _Watch:
         vmm: Vmm,
         running: Callable[[], None],
         booted: Callable[[], None],
-        unread: bytes,
     ) -> None:
         self._vmm = vmm
         self._running = running
         self._booted: Callable[[], None] | None = booted
-        self._unread = unread
         self._lifetime_s = order.max_lifetime_s
+        self._cgroup_procs = order.cgroup_procs
         rules = order.uplink
         outward = Outward(rules.domains, rules.resolves) if rules is not None else None
         self._relay = Relay(vmm.listening, order.listeners)
@@ -73,11 +72,13 @@ class _Watch:
         self._resolver = Resolver(vmm.resolver, order.names, outward)
         self._console = ConsoleLog(Path(order.directory))
         self._saved = order.saved
+        self._woken_by = order.woken_by.encode()
         self._marks = Spotter(*MARKS)
         self._stderr = b""
         self._told = ""
         self._shutdown = ""
         self._shown = False
+        self._gives_way = False
         self._awaited = ""
 
     async def until_end(self) -> End:
@@ -130,19 +131,27 @@ class _Watch:
 
     def _hear_guest(self, data: bytes) -> None:
         self._console.write(data)
-        if self._saved is None:
+        if self._booted is None:
             return
         self._marks.look(data)
-        if self._booted is not None and self._marks.seen(BOOTED).is_set():
+        if not self._gives_way and self._marks.seen(NAMED).is_set():
+            self._gives_way = True
+            give_way(self._cgroup_procs)
+            self._rank()
+        if self._marks.seen(BOOTED).is_set():
             self._booted()
             self._booted = None
+
+    def _rank(self) -> None:
+        if not rank(RUNNING_NICE):
+            asyncio.get_running_loop().call_later(RANK_AGAIN_S, self._rank)
 
     def _keep_stderr(self, data: bytes) -> None:
         self._stderr = (self._stderr + data)[-STDERR_TAIL_BYTES:]
 
     async def _talk(self) -> None:
         """Bring the machine to where it runs; then hear events until QEMU ends."""
-        control = Control(self._vmm.qmp, self._hear_event, self._unread)
+        control = Control(self._vmm.qmp, self._hear_event)
         listening = asyncio.create_task(control.listen())
         try:
             await self._bring_up(control)
@@ -157,12 +166,17 @@ class _Watch:
             print(f"control socket: {error!r}", file=sys.stderr, flush=True)
 
     async def _bring_up(self, control: Control) -> None:
-        if self._saved is not None and self._saved.restore:  # `wake` has talked to it
+        await control.execute("qmp_capabilities")
+        if self._saved is not None and self._saved.restore:
+            self._awaited = "a saved state was not restored"
+            await control.restore(self._saved.devices)
+            if self._vmm.console_input is None:
+                raise ControlLost("nobody reads the console")
+            with contextlib.suppress(BrokenPipeError):  # QEMU's end is seen below
+                os.write(self._vmm.console_input, self._woken_by)
             self._awaited = "a restored guest did not answer"
             await control.unless_lost(self._marks.seen(RESTORED).wait(), self._awaited)
-        else:
-            await control.execute("qmp_capabilities")
-        if self._saved is not None and not self._saved.restore:
+        elif self._saved is not None:
             self._awaited = "the guest did not come to where it is to be saved"
             await control.unless_lost(self._marks.seen(TEMPLATE).wait(), self._awaited)
             self._awaited = "the state was not written"
