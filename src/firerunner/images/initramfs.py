@@ -33,6 +33,7 @@ APPLETS: Final = (
     "ip",
     "ln",
     "mkdir",
+    "mkfifo",
     "mount",
     "reboot",
     "rm",

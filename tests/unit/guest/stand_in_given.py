@@ -22,9 +22,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from tests.certificates import Authority
 
 from firerunner.guest.scripts import GuestScript
-from firerunner.serving import served
+from firerunner.serving import Certificate, served
 
 JOB_TOKEN = "job-token-7"
 PREFIX = "/m/fr-0123456789ab"
@@ -64,6 +65,8 @@ class OneJobGitLab:
     finals_accepted: int = 0
     """So many final updates are answered 202 first."""
     redirect_uploads: bool = False
+    cut_jobs: int = 0
+    """So many answers with a job are cut off in the middle first."""
     artifacts: dict[int, bytes] = field(default_factory=dict)
 
     asks: list[dict[str, Any]] = field(default_factory=list)
@@ -91,6 +94,11 @@ class OneJobGitLab:
 
     async def _ask(self, request: Request) -> Response:
         self.asks.append({**await request.json(), "header": request.headers.get("runner-token")})
+        if self.cut_jobs:
+            self.cut_jobs -= 1
+            whole = json.dumps(self.jobs.pop(0))
+            half = whole[: len(whole) // 2]
+            return Response(half, 201, headers={"Content-Length": str(len(whole))})
         if self.jobs:
             return Response(json.dumps(self.jobs.pop(0)), 201, media_type="application/json")
         return Response(status_code=204, headers={"X-GitLab-Last-Update": "v1"})
@@ -174,15 +182,27 @@ def zipped(**files: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(gitlab: OneJobGitLab) -> AsyncIterator[str]:
+async def serving(gitlab: OneJobGitLab, certificate: Certificate | None) -> AsyncIterator[str]:
+    scheme = "http" if certificate is None else "https"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with served(gitlab.application(), listener):
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}{PREFIX}"
+        async with served(gitlab.application(), listener, certificate=certificate):
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}{PREFIX}"
 
 
-async def run_stand_in(tmp_path: Path, gitlab: OneJobGitLab, *, wait_timeout_s: int = 1) -> int:
-    """Run the stand-in to its end as PID 1 does; returns its exit status. Leaves nothing running."""
-    async with serving(gitlab) as url:
+async def run_stand_in(
+    tmp_path: Path,
+    gitlab: OneJobGitLab,
+    *,
+    wait_timeout_s: int = 1,
+    signed_by: Authority | None = None,
+    trusted: Authority | None = None,
+) -> int:
+    """Run the stand-in to its end as PID 1 does; returns its exit status. Leaves nothing running.
+
+    `signed_by`: GitLab speaks HTTPS; `trusted`: whom the stand-in's configuration names.
+    """
+    certificate = Certificate(*signed_by.server(tmp_path, ["127.0.0.1"])) if signed_by else None
+    async with serving(gitlab, certificate) as url:
         directory = tmp_path / "firerunner"
         directory.mkdir()
         (tmp_path / "tmp").mkdir()
@@ -191,6 +211,7 @@ async def run_stand_in(tmp_path: Path, gitlab: OneJobGitLab, *, wait_timeout_s: 
             "concurrent = 1\n\n[[runners]]\n"
             f'name = "firerunner"\nurl = "{url}"\ntoken = "credential"\nexecutor = "shell"\n'
             f'builds_dir = "{tmp_path}/builds"\ncache_dir = "{tmp_path}/cache"\n'
+            + (f'tls-ca-file = "{trusted.file}"\n' if trusted else "")
         )
         (directory / ".runner_system_id").write_text("r_0123456789ab")
         runner = tmp_path / "gitlab-runner"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from stand_in_given import OneJobGitLab, job, run_stand_in, zipped
+from tests.certificates import authority
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +27,9 @@ async def test_a_job_that_succeeds(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_the_final_update_is_for_the_whole_trace(tmp_path: Path) -> None:
-    gitlab = OneJobGitLab([job("seq 20000")])
+@pytest.mark.parametrize("script", ["seq 20000", "seq 400000", "printf 'a\\0b'"])
+async def test_the_final_update_is_for_the_whole_trace(tmp_path: Path, script: str) -> None:
+    gitlab = OneJobGitLab([job(script)])
 
     await run_stand_in(tmp_path, gitlab)
 
@@ -55,6 +57,31 @@ async def test_without_a_job_it_asks_again_until_its_time_is_over(tmp_path: Path
 
     assert status == 0
     assert [ask["last_update"] for ask in gitlab.asks] == ["", "v1"]
+
+
+async def test_an_answer_that_is_cut_off_is_no_job(tmp_path: Path) -> None:
+    gitlab = OneJobGitLab([job("echo first"), job("echo second")], cut_jobs=1)
+
+    await run_stand_in(tmp_path, gitlab, wait_timeout_s=20)
+
+    assert len(gitlab.asks) == 2
+    assert "second" in gitlab.log()
+
+
+async def test_by_https_it_trusts_who_it_is_told_to_trust(tmp_path: Path) -> None:
+    gitlab, private = OneJobGitLab([job("seq 20000")]), authority(tmp_path)
+
+    await run_stand_in(tmp_path, gitlab, signed_by=private, trusted=private)
+
+    assert gitlab.final["output"] == {"checksum": gitlab.checksum(), "bytesize": len(gitlab.trace)}
+
+
+async def test_by_https_it_trusts_nobody_else(tmp_path: Path) -> None:
+    gitlab = OneJobGitLab([job("true")])
+
+    await run_stand_in(tmp_path, gitlab, signed_by=authority(tmp_path))
+
+    assert gitlab.asks == []
 
 
 async def test_a_script_that_fails_gives_its_exit_code(tmp_path: Path) -> None:

@@ -70,25 +70,31 @@ mount_overlay() {
 
 # What every job starts is read once, so that it is in the memory of all machines of this state.
 warm_pages() {
-    for program in /bin/bash /usr/bin/curl /usr/bin/git /usr/lib/git-core/git-remote-http \
-        /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
+    for program in /bin/bash /bin/sed /usr/bin/curl /usr/bin/git /usr/bin/jq /usr/bin/setsid \
+        /usr/lib/git-core/git-remote-http /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
         [ -x "/base$program" ] || continue
         cat "/base$program" > /dev/null
         chroot /base "$program" --version > /dev/null 2>&1 < /dev/null
     done
 }
 
-# Waits, without end, to be restored. What the line says takes no way that was open before the save; then
-# what all machines of one saved state would share is renewed. The console must not repeat the credential.
+# Waits, without end, to be restored. What the line says takes no way that was open before the save. It is
+# read by /renew, which hands it on when it has renewed what all machines of one saved state would share;
+# that program is started before the save, because that takes longest. The console must not repeat the
+# credential.
 become_template() {
     [ ! -e /base/etc/firerunner/cloud-init ] || die "an image with cloud-init is not saved"
     warm_pages
     stty -echo
+    mkfifo /renewed
+    exec 3<&0
+    /renew <&3 > /renewed &
+    exec 3<&- 4< /renewed
+    read -r _ <&4 # it is ready
     say template
-    read -r machine_id gate_url credential clock seed
+    read -r machine_id gate_url credential _ <&4 ||
+        die "clock and random numbers of a saved state cannot be renewed"
     say restored
-    echo "$seed" > /dev/urandom
-    /renew "$clock" || die "clock and random numbers of a saved state cannot be renewed"
     umask 077
     printf '%s\n' "machine_id=$machine_id" "gate_url=$gate_url" "credential=$credential" > /run/firerunner/boot
     umask 022
@@ -97,6 +103,8 @@ become_template() {
 start_network() {
     ip link set lo up
     [ -n "$fr_address" ] || return 0
+    # There is no IPv6 on this link; asking for neighbours and routers takes hundredths of a second.
+    [ ! -e /proc/sys/net/ipv6/conf/eth0 ] || echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6
     ip addr add "$fr_address" dev eth0 || die "no network device eth0"
     ip link set eth0 up
     [ -z "$fr_gateway" ] || ip route add default via "$fr_gateway"
@@ -194,6 +202,7 @@ furnish
 say furnished
 if [ -n "$fr_template" ]; then become_template; else fetch_parameters; fi
 say named
+exec 4<&- # and /renew ends
 mount_overlay
 bind_docker
 [ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf

@@ -70,12 +70,13 @@ call() {
         post "$gate_url/$1" "$2" "$3" && return 0
         status=$("$BUSYBOX" grep -m 1 -o 'HTTP/1.*' "$RUN/said")
         case $status in
+            HTTP/*' 408 '* | HTTP/*' 429 '*) ;; # too slow or too often for now
             HTTP/*' '[1-4]*)
                 say "$1: the gate refused: $status"
                 return 1
                 ;;
         esac
-        say "$1: the gate is not there: ${status:-$("$BUSYBOX" tail -n 1 "$RUN/said")}"
+        say "$1: the gate does not answer now: ${status:-$("$BUSYBOX" tail -n 1 "$RUN/said")}"
         "$BUSYBOX" sleep 1
         read -r now_s _ < /proc/uptime
     done
