@@ -127,7 +127,9 @@ async def unpacked_by_others(tmp_path: Path, shelf: Registry, ca_file: Path, ima
 async def boots(tmp_path: Path, directory: Path, image: Image) -> None:
     driver = QemuDriver(tmp_path / "state")
     try:
-        recorded = await record_info(image, Store(directory), driver)
+        store = Store(directory)
+        async with store.stage() as stage:
+            recorded = await record_info(image, store, stage, driver)
     finally:
         await driver.aclose()
     assert recorded.manifest.info == image.manifest.info

@@ -51,16 +51,19 @@ async def build_image(
     """
     refuse_unfit(recipe, runner)
     image = None if again else _same_recipe(recipe, store, runner)
-    if image is None:
-        require_tools()
+    if image is None or (driver is not None and not image.manifest.is_recorded):
         async with store.stage(progress) as stage:
-            _require_space(stage)
-            image = await _Build(recipe, store, runner, stage, progress, named=driver is None).run()
-    if driver is not None and not image.manifest.is_recorded:
-        runs_by = await accelerator(image.files) if accelerator else "unknown"
-        image = await record_info(image, store, driver, progress=progress, accelerator=runs_by)
-    else:
-        store.name(image)
+            # Another build may have ended meanwhile. None begins before this image is recorded: `record_info`
+            # removes the image without `info`, and nobody else may be about to boot that.
+            image = None if again else _same_recipe(recipe, store, runner)
+            if image is None:
+                require_tools()
+                _require_space(stage)
+                image = await _Build(recipe, store, runner, stage, progress, named=driver is None).run()
+            if driver is not None and not image.manifest.is_recorded:
+                runs_by = await accelerator(image.files) if accelerator else "unknown"
+                image = await record_info(image, store, stage, driver, progress=progress, accelerator=runs_by)
+    store.name(image)
     progress("done", f"image {image.manifest.digest[:12]}", 1.0)
     return image
 

@@ -16,6 +16,7 @@ import tarfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -43,6 +44,7 @@ _ID_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 async def record_info(
     image: Image,
     store: Store,
+    stage: Path,
     driver: Driver,
     *,
     progress: Progress = silent,
@@ -50,6 +52,8 @@ async def record_info(
     accelerator: str = "unknown",
 ) -> Image:
     """The image with `info` and boot time filled in, under a new digest; the image without is removed.
+
+    `stage` is one of the store's: as long as it is held, nobody else boots that image, or prunes it.
 
     An image with a Docker engine is booted twice, because its runner declares other features with Docker.
     `accelerator` names what runs guests here. Raises `ImageError` with the end of the guest's console if
@@ -64,7 +68,7 @@ async def record_info(
     }
     if image.manifest.docker:
         facts["docker_info"] = (await _recorded(image, driver, "docker", patience_s, progress)).info
-    return await store.with_facts(image, facts)
+    return store.with_facts(stage, image, facts)
 
 
 async def _recorded(

@@ -1,9 +1,13 @@
-"""A program of two system calls for restored guests: sets the clock, and has random numbers drawn anew.
+"""A program of a few system calls for restored guests: sets the clock, and has random numbers drawn anew.
 
 What is written to /dev/urandom counts only when the kernel reseeds the next time, up to a minute later,
 and no tool of the guest can say "now" (random(4): RNDRESEEDCRNG). So that neither a compiler is needed
-to build an image nor an interpreter in it, here is the program as bytes, for x86-64. It also sets the
-clock, because each program that is started costs a restored guest hundredths of a second.
+to build an image nor an interpreter in it, here is the program as bytes, for x86-64.
+
+It says an empty line, reads one line from its standard input, whose fourth word is the time in seconds since
+1970, does both (all of the line is mixed into the random numbers), and hands the line on. It ends when nobody
+reads from it any more. It is started before the save, since each program that starts or ends costs a
+restored guest hundredths of a second.
 """
 
 from __future__ import annotations
@@ -12,25 +16,41 @@ import struct
 from typing import Final
 
 _CODE: Final = bytes.fromhex(
-    # The seconds since 1970, in decimal, are the first argument.
-    "488b742410"  # mov rsi, [rsp+16]
-    "31c0 31c9"  # xor eax, eax; xor ecx, ecx
-    "8a0e 80e930 80f909"  # digit: mov cl, [rsi]; sub cl, '0'; cmp cl, 9
-    "770c"  # ja known
-    "486bc00a 4801c8"  # imul rax, rax, 10; add rax, rcx
-    "48ffc6 ebea"  # inc rsi; jmp digit
+    # write(2), number 1, of a line feed to standard output.
+    "6a01 58 50 5f"  # push 1; pop rax; push rax; pop rdi
+    "6a0a 54 5e 57 5a 0f05"  # push 10; push rsp; pop rsi; push rdi; pop rdx; syscall
+    # read(2), number 0, of standard input into 4096 bytes of the stack; ebx: how many came.
+    "4881ec00100000"  # sub rsp, 4096
+    "31c0 31ff 54 5e ba00100000 0f05"  # xor eax, eax; xor edi, edi; push rsp; pop rsi; mov edx, 4096; syscall
+    "85c0 0f8e86000000 89c3"  # test eax, eax; jle out; mov ebx, eax
+    # The decimal number behind the third space: rdx.
+    "6a03 59"  # push 3; pop rcx
+    "ac 3c20 75fb ffc9 75f7"  # field: lodsb; cmp al, ' '; jne field; dec ecx; jnz field
+    "31d2 31c0"  # xor edx, edx; xor eax, eax
+    "ac 2c30 3c09 7709"  # digit: lodsb; sub al, '0'; cmp al, 9; ja known
+    "486bd20a 4801c2 ebf0"  # imul rdx, rdx, 10; add rdx, rax; jmp digit
     # settimeofday(2), number 164, with seconds and no microseconds.
-    "6a00 50 4889e7"  # known: push 0; push rax; mov rdi, rsp
-    "31f6 b8a4000000 0f05"  # xor esi, esi; mov eax, 164; syscall
-    "85c0 751c"  # test eax, eax; jnz out
-    # open(2), number 2, of the path behind the code, to read.
-    "6a02 58 488d3d1b000000"  # push 2; pop rax; lea rdi, [rip+27]
-    "31f6 0f05"  # xor esi, esi; syscall
+    "6a00 52 54 5f 31f6"  # known: push 0; push rdx; push rsp; pop rdi; xor esi, esi
+    "b8a4000000 0f05 5a 5a"  # mov eax, 164; syscall; pop rdx; pop rdx
+    "85c0 7550"  # test eax, eax; jnz out
+    # open(2), number 2, of the path behind the code, to write: ebp.
+    "6a02 58 488d3d4f000000 6a01 5e 0f05"  # push 2; pop rax; lea rdi, [rip+79]; push 1; pop rsi; syscall
+    "85c0 783d 89c5"  # test eax, eax; js out; mov ebp, eax
+    # write(2) of the line.
+    "6a01 58 89ef 54 5e 89da 0f05"  # push 1; pop rax; mov edi, ebp; push rsp; pop rsi; mov edx, ebx; syscall
+    "85c0 782c"  # test eax, eax; js out
     # ioctl(2), number 16, with RNDRESEEDCRNG, 0x5207.
-    "89c7 6a10 58"  # mov edi, eax; push 16; pop rax
-    "be07520000 31d2 0f05"  # mov esi, 0x5207; xor edx, edx; syscall
+    "6a10 58 be07520000 31d2 0f05"  # push 16; pop rax; mov esi, 0x5207; xor edx, edx; syscall
+    "85c0 751c"  # test eax, eax; jnz out
+    # write(2) of the line to standard output.
+    "6a01 58 50 5f"  # push 1; pop rax; push rax; pop rdi
+    "54 5e 89da 0f05"  # push rsp; pop rsi; mov edx, ebx; syscall
+    # poll(2), number 7, of standard output for no event, without end: until nobody reads there any more.
+    "6a01 54 5f 6a01 5e"  # push 1; push rsp; pop rdi; push 1; pop rsi
+    "6aff 5a 6a07 58 0f05"  # push -1; pop rdx; push 7; pop rax; syscall
+    "31c0"  # xor eax, eax
     # exit(2), number 60, with the number of the error, or 0.
-    "f7d8 89c7"  # out: neg eax; mov edi, eax
+    "f7d8 50 5f"  # out: neg eax; push rax; pop rdi
     "6a3c 58 0f05"  # push 60; pop rax; syscall
 )
 _PATH: Final = b"/dev/urandom\0"
@@ -42,7 +62,8 @@ _EXECUTABLE, _X86_64, _LOADED, _READ_AND_EXECUTE = 2, 62, 1, 5
 
 
 def renewal_program() -> bytes:
-    """A static executable. Its exit status is 0, or the number of an error, such as 1 for EPERM."""
+    """A static executable. Its exit status is 0, or the number of an error, such as 1 for EPERM; then it does
+    not hand the line on."""
     start = _HEADER.size + _SEGMENT.size
     size = start + len(_CODE) + len(_PATH)
     sizes = (_HEADER.size, _SEGMENT.size, 1, 0, 0, 0)

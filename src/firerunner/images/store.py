@@ -207,18 +207,17 @@ class Store:
             return False
         return True
 
-    async def with_facts(self, image: Image, facts: Mapping[str, Any]) -> Image:
+    def with_facts(self, stage: Path, image: Image, facts: Mapping[str, Any]) -> Image:
         """The same image with what its first boots have shown, under its new digest, which gets the name.
 
-        The old one is removed if no machine can have been made of it for a pool."""
-        async with self.stage() as stage:
-            files = stage / "image"
-            files.mkdir()
-            for name in ImageFile:
-                os.link(self._directory / image.manifest.digest / name, files / name)
-            fresh = self.commit(files, image.manifest.model_copy(update=dict(facts)))
-            if image.manifest.info is None and fresh.manifest.digest != image.manifest.digest:
-                shutil.rmtree(self._directory / image.manifest.digest)
+        Call it within `stage`. The old one is removed if no machine can have been made of it for a pool."""
+        files = stage / "with-facts"
+        files.mkdir()
+        for name in ImageFile:
+            os.link(self._directory / image.manifest.digest / name, files / name)
+        fresh = self.commit(files, image.manifest.model_copy(update=dict(facts)))
+        if image.manifest.info is None and fresh.manifest.digest != image.manifest.digest:
+            shutil.rmtree(self._directory / image.manifest.digest)
         return fresh
 
     async def prune(self, in_use: Collection[str] = ()) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from guest_driver import INFO, GuestDriver, asks
 from image_given import fill, manifest_of, runner_source
 
 from firerunner.errors import DigestMismatch, ImageError
@@ -22,6 +25,7 @@ from firerunner.images import (
     build_image,
     stored_image,
 )
+from firerunner.machines.spec import MachineSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +69,48 @@ async def test_an_unchanged_recipe_whose_image_is_damaged_is_said(store: Store) 
 
     with pytest.raises(DigestMismatch, match="/root"):
         await build_image(RECIPE, store, RUNNER)
+
+
+async def test_two_builds_at_once_boot_the_image_once(store: Store, tmp_path: Path) -> None:
+    """The one that waited takes what the first one recorded: the image it saw before is gone."""
+    bare = await built(store)
+    driver = GuestDriver(asks)
+
+    first, second = await asyncio.gather(
+        *(build_image(RECIPE, Store(tmp_path / "images"), RUNNER, driver=driver) for _ in range(2))
+    )
+
+    assert first == second
+    assert first.manifest.info == INFO
+    assert len(driver.created) == 1
+    assert not bare.files.root.exists()
+
+
+async def test_an_image_that_is_being_recorded_is_not_pruned(store: Store, tmp_path: Path) -> None:
+    """No name points to it yet, and no ledger knows of a machine that is made of it."""
+    bare = await built(store)
+    await store.forget("demo")
+    booting, pruned = asyncio.Event(), asyncio.Event()
+
+    async def asks_late(driver: GuestDriver, spec: MachineSpec) -> None:
+        booting.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pruned.wait(), 1)
+        assert bare.files.kernel.exists()
+        await asks(driver, spec)
+
+    async def prune() -> list[str]:
+        await booting.wait()
+        gone = await Store(tmp_path / "images").prune()
+        pruned.set()
+        return gone
+
+    image, gone = await asyncio.gather(
+        build_image(RECIPE, store, RUNNER, driver=GuestDriver(asks_late)), prune()
+    )
+
+    assert gone == []
+    assert store.resolve("demo") == image
 
 
 @pytest.mark.parametrize(

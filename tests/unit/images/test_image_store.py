@@ -221,7 +221,8 @@ async def test_a_forgotten_image_can_be_pruned(store: Store) -> None:
 async def test_recorded_info_makes_a_new_digest_and_removes_the_image_without(store: Store) -> None:
     bare = await stored(store)
 
-    recorded = await store.with_facts(bare, {"info": {"features": {"cancelable": True}}})
+    async with store.stage() as stage:
+        recorded = store.with_facts(stage, bare, {"info": {"features": {"cancelable": True}}})
 
     assert recorded.manifest.digest != bare.manifest.digest
     assert recorded.manifest.info == {"features": {"cancelable": True}}
@@ -254,7 +255,8 @@ async def test_the_name_points_to_the_finished_image_only(store: Store) -> None:
         bare = store.commit(stage / "image", manifest_of(stage / "image"), named=False)
     assert store.names() == {}
 
-    recorded = await store.with_facts(bare, {"info": {"features": {}}})
+    async with store.stage() as stage:
+        recorded = store.with_facts(stage, bare, {"info": {"features": {}}})
     assert store.names() == {"demo": recorded.manifest.digest}
 
 
