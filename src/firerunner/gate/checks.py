@@ -47,8 +47,6 @@ class Tie:
     job_status: str | None = None
     """GitLab's last `Job-Status`."""
     trace_bytes: int = 0
-    trace_saved: int = 0
-    trace_saved_at: float = 0.0
     dependencies: Mapping[int, str] | None = field(default=None, repr=False)
     """Job id to hash of its token; None until it is needed."""
     spoke_at: float = 0.0
@@ -139,8 +137,8 @@ class Ties:
         return fresh
 
     async def _load(self, machine_id: str) -> Tie:
-        machine = await known_machine(self._desk.ledger, machine_id)
-        job = await self._desk.ledger.job_of_machine(machine_id)
+        found, job, token = await self._desk.ledger.tied(machine_id)
+        machine = known_machine(found)
         if job is None:
             raise Refusal(403, Kind.NO_JOB, "this machine has been given no job")
         if machine.ended_reported_at is not None:
@@ -148,10 +146,8 @@ class Ties:
         if job.state in _OVER:
             self.drop(machine_id)
             raise job_over(job)
-        token = await self._desk.ledger.job_token(job.job_id)
         if job.state not in _SPEAKING or token is None:
             raise Refusal(403, Kind.NO_JOB, "this machine has been given no job")
-        now = self._desk.clock()
         return Tie(
             machine_id=machine_id,
             job_id=job.job_id,
@@ -160,11 +156,9 @@ class Ties:
             token_digest=digest(token),
             facts=self._desk.facts_of(machine),
             spoken=job.state is JobState.RUNNING,
-            believed_until=now + self._desk.limits.remember_s,
+            believed_until=self._desk.clock() + self._desk.limits.remember_s,
             job_status=job.gitlab_status,
             trace_bytes=job.trace_bytes,
-            trace_saved=job.trace_bytes,
-            trace_saved_at=now,
         )
 
 

@@ -36,9 +36,8 @@ def bearer(exchange: Exchange) -> str:
     return credential.strip()
 
 
-async def known_machine(ledger: GateLedger, machine_id: str) -> MachineRecord:
+def known_machine(machine: MachineRecord | None) -> MachineRecord:
     """The machine of a path, unless it is unknown or gone."""
-    machine = await ledger.machine(machine_id)
     if machine is None or machine.state is MachineState.GONE:
         raise Refusal(403, Kind.UNKNOWN_MACHINE, "no such machine")
     return machine
@@ -46,7 +45,7 @@ async def known_machine(ledger: GateLedger, machine_id: str) -> MachineRecord:
 
 async def prove(ledger: GateLedger, machine_id: str, credential: str) -> MachineRecord:
     """The machine, if the credential is its own. Raises `Refusal`."""
-    machine = await known_machine(ledger, machine_id)
+    machine = known_machine(await ledger.machine(machine_id))
     if machine.credential_hash is None or not same_digest(digest(credential), machine.credential_hash):
         raise Refusal(403, Kind.WRONG_CREDENTIAL, "this is not the machine's credential")
     return machine

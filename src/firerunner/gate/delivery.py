@@ -135,11 +135,11 @@ class Delivery:
     async def _offer(self, offered: JobRecord, machine_id: str) -> tuple[int, bytes] | None:
         """The job's answer, once GitLab has confirmed it and the ledger says `delivered`."""
         desk, job_id = self._desk, offered.job_id
-        raw = await desk.ledger.payload(job_id)
-        token = await desk.ledger.job_token(job_id)
-        if raw is None or token is None:
+        kept = await desk.ledger.deliverable(job_id)
+        if kept is None:
             # Its first job call has been made: it is not given twice.
             return None
+        raw, token = kept
         reply = await self._ask_gitlab(offered, token)
         if reply.over:
             desk.tell_gone(job_id, machine_id, reply.status, reply.job_status)

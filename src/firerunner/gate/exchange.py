@@ -50,9 +50,7 @@ class Exchange:
 
     async def chunks(self, limit_bytes: int | None, idle_s: float) -> AsyncIterator[bytes]:
         """The body as it comes. Raises `Refusal` over the limit or when it stalls, else `ClientGone`."""
-        declared = self.declared_length()
-        if limit_bytes is not None and declared is not None and declared > limit_bytes:
-            raise _too_large(limit_bytes)
+        self._check_declared(limit_bytes)
         seen = 0
         while not self._read_whole:
             try:
@@ -69,11 +67,14 @@ class Exchange:
 
     async def body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The whole body, if it is small and comes soon."""
+        self._check_declared(limit_bytes)
         kept = bytearray()
         try:
             async with asyncio.timeout(timeout_s):
-                async for chunk in self.chunks(limit_bytes, timeout_s):
-                    kept += chunk
+                while not self._read_whole:
+                    kept += self._take(await self._receive())
+                    if len(kept) > limit_bytes:
+                        raise _too_large(limit_bytes)
         except TimeoutError:
             raise Refusal(408, Kind.TOO_SLOW, f"the body took longer than {timeout_s:g} s") from None
         return bytes(kept)
@@ -126,6 +127,11 @@ class Exchange:
     async def refuse(self, refusal: Refusal, *, drain_bytes: int, drain_s: float) -> None:
         headers, body = form(refusal)
         await self.answer_early(refusal.status, headers, body, drain_bytes=drain_bytes, drain_s=drain_s)
+
+    def _check_declared(self, limit_bytes: int | None) -> None:
+        declared = self.declared_length()
+        if limit_bytes is not None and declared is not None and declared > limit_bytes:
+            raise _too_large(limit_bytes)
 
     def _take(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

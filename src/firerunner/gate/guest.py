@@ -15,9 +15,7 @@ from firerunner.gate.looking import is_held
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gate.welcome import welcome
 from firerunner.ledger.records import MachineRecord
-from firerunner.ledger.states import JobState, MachineState
-
-_COMING: Final = frozenset({MachineState.CREATING, MachineState.BOOTING})
+from firerunner.ledger.states import COMING_MACHINES, JobState
 
 FAILED: Final = "failed"
 """GitLab's word for a job that is to be looked into."""
@@ -41,32 +39,20 @@ async def booted(desk: Desk, exchange: Exchange, machine_id: str) -> None:
     await exchange.body(desk.limits.guest_body_bytes, desk.limits.body_timeout_s)
     if machine.boots > 0:
         desk.tell(GuestBootedAgain(machine_id))
-    if machine.state not in _COMING or machine.boots > 0:
+    if machine.state not in COMING_MACHINES or machine.boots > 0:
         raise _second_boot()
     facts = desk.facts_of(machine)  # what may fail comes before the boot is spent
-    if await desk.ledger.spend_boot(machine_id) > 1:
-        raise _second_boot()
     files = welcome(machine_id, credential, facts, int(desk.clock()))
     try:
-        await _arrive(desk, machine_id)
+        await desk.ledger.boot(machine_id)
     except StaleWrite:
-        # It has been given up in the meantime.
+        # It has been given up in the meantime, or a second guest was quicker.
         raise _second_boot() from None
     desk.tell(GuestBooted(machine_id))
     await exchange.answer(
         200,
         [(b"content-type", b"application/x-tar"), (b"content-length", str(len(files)).encode())],
         files,
-    )
-
-
-async def _arrive(desk: Desk, machine_id: str) -> MachineRecord:
-    """A guest may be faster than its driver: then the machine is still `creating`."""
-    return await desk.ledger.move_machine(
-        machine_id,
-        MachineState.WAITING,
-        expect={MachineState.CREATING, MachineState.BOOTING},
-        booted_at=desk.clock(),
     )
 
 

@@ -7,6 +7,7 @@ everything but what belongs to the one connection (RFC 9110, 7.6.1), to the serv
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -81,6 +82,7 @@ def downwards(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     return [(name.lower(), value) for name, value in headers if name.lower() not in kept_back]
 
 
+@lru_cache(maxsize=64)  # guests say the same few
 def check_query(query: bytes) -> None:
     """Raises `Refusal` if there is a parameter that the runner does not use."""
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 from firerunner.gate.events import GateEvent
-from firerunner.ledger.records import JobRecord, JournalEntry, MachineFacts, MachineRecord
-from firerunner.ledger.states import JobState, MachineState
+from firerunner.ledger.records import JobRecord, JournalEntry, MachineRecord
+from firerunner.ledger.states import JobState
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
@@ -40,16 +40,6 @@ class GateLedger(Protocol):
 
     async def job_of_machine(self, machine_id: str) -> JobRecord | None: ...
 
-    async def move_machine(
-        self,
-        machine_id: str,
-        to: MachineState,
-        *,
-        reason: str = "",
-        expect: MachineState | Collection[MachineState] | None = None,
-        **facts: Unpack[MachineFacts],
-    ) -> MachineRecord: ...
-
     async def move_job(
         self,
         job_id: int,
@@ -63,7 +53,7 @@ class GateLedger(Protocol):
 
     async def deliver(self, job_id: int) -> tuple[JobRecord, MachineRecord]: ...
 
-    async def spend_boot(self, machine_id: str) -> int: ...
+    async def boot(self, machine_id: str) -> MachineRecord: ...
 
     async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord: ...
 
@@ -71,9 +61,11 @@ class GateLedger(Protocol):
 
     async def payload(self, job_id: int) -> bytes | None: ...
 
-    async def job_token(self, job_id: int) -> str | None: ...
+    async def deliverable(self, job_id: int) -> tuple[bytes, str] | None: ...
 
-    async def set_trace_bytes(self, job_id: int, count: int) -> None: ...
+    async def tied(self, machine_id: str) -> tuple[MachineRecord | None, JobRecord | None, str | None]: ...
+
+    async def set_trace_bytes(self, counts: Mapping[int, int]) -> None: ...
 
     async def note(
         self, subject_kind: str, subject: str, event: str, detail: Mapping[str, Any] | None = None

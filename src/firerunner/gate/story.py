@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import httpx
-
 from firerunner.errors import LedgerError, StaleWrite
 from firerunner.gate.checks import DEPENDENCIES, Tie, Ties, read_payload
 from firerunner.gate.desk import Desk, log
 from firerunner.gate.events import JobFinal, JobSpoke
+from firerunner.gate.lengths import Lengths
 from firerunner.gate.refusals import Kind, Refusal
 from firerunner.gate.routes import Activity
 from firerunner.gate.verdicts import Ended, Gone, Said, judge
+from firerunner.gitlab.carrying import Incoming
 from firerunner.gitlab.jobs import read_reply, trace_size
 from firerunner.ledger.states import JobState
 
@@ -25,6 +25,7 @@ class Story:
     def __init__(self, desk: Desk, ties: Ties) -> None:
         self._desk = desk
         self._ties = ties
+        self._lengths = Lengths(desk)
 
     async def first_word(self, tie: Tie) -> None:
         """Write the job's first call down, before it leaves: from now on the answer is not given again."""
@@ -64,9 +65,7 @@ class Story:
             self._ties.drop(tie.machine_id)
             raise Refusal(403, Kind.JOB_OVER, f"job {tie.job_id} has ended", job_status="failed")
 
-    async def replied(
-        self, tie: Tie, activity: Activity, said: Said | None, response: httpx.Response
-    ) -> None:
+    async def replied(self, tie: Tie, activity: Activity, said: Said | None, response: Incoming) -> None:
         """GitLab has replied to an update or a trace patch; only status and headers are looked at.
 
         GitLab's answer is worth more to the guest than our book-keeping, so a ledger that fails here is
@@ -76,31 +75,31 @@ class Story:
             await self._observe(tie, activity, said, response)
         except LedgerError:
             self._desk.count("fault", "ledger")
-            log.exception("a reply could not be written down", job_id=tie.job_id, status=response.status_code)
+            log.exception("a reply could not be written down", job_id=tie.job_id, status=response.status)
 
-    async def _observe(
-        self, tie: Tie, activity: Activity, said: Said | None, response: httpx.Response
-    ) -> None:
-        reply = read_reply(response.status_code, response.headers)
+    async def _observe(self, tie: Tie, activity: Activity, said: Said | None, response: Incoming) -> None:
+        reply = read_reply(response.status, response.headers)
         tie.heard_at = self._desk.clock()
         verdict = judge(activity, said, reply, tie.job_status)
         tie.job_status = reply.job_status or tie.job_status
-        if activity is Activity.TRACE and response.status_code == 202:
-            had_none = not tie.trace_bytes
+        known_bytes = tie.trace_bytes
+        if activity is Activity.TRACE and response.status == 202:
             tie.trace_bytes = trace_size(response.headers.get("Range")) or tie.trace_bytes
-            if had_none and tie.trace_bytes:
+            if not known_bytes and tie.trace_bytes:
                 self._desk.sights.first_output(tie.job_id)
         if isinstance(verdict, Ended):
             await self._end(tie, verdict)
         elif isinstance(verdict, Gone):
             self._desk.tell_gone(tie.job_id, tie.machine_id, verdict.code, verdict.job_status)
         else:
-            await self._save_trace(tie)
+            if tie.trace_bytes != known_bytes:
+                self._lengths.note(tie.job_id, tie.trace_bytes)
+            await self._lengths.write_when_due()
 
     async def _end(self, tie: Tie, verdict: Ended) -> None:
         self._ties.drop(tie.machine_id)
-        if tie.trace_bytes != tie.trace_saved:
-            await self._desk.ledger.set_trace_bytes(tie.job_id, tie.trace_bytes)
+        if length := self._lengths.take(tie.job_id):
+            await self._desk.ledger.set_trace_bytes(length)
         try:
             await self._desk.ledger.move_job(
                 tie.job_id,
@@ -115,9 +114,3 @@ class Story:
         self._desk.tell(
             JobFinal(tie.job_id, tie.machine_id, verdict.status, verdict.failure_reason, verdict.exit_code)
         )
-
-    async def _save_trace(self, tie: Tie) -> None:
-        now = self._desk.clock()
-        if tie.trace_bytes != tie.trace_saved and now - tie.trace_saved_at >= self._desk.limits.trace_save_s:
-            tie.trace_saved, tie.trace_saved_at = tie.trace_bytes, now
-            await self._desk.ledger.set_trace_bytes(tie.job_id, tie.trace_bytes)

@@ -12,6 +12,7 @@ from firerunner.gate.desk import Desk
 from firerunner.gate.exchange import Exchange
 from firerunner.gate.headers import RawHeaders, downwards, upwards
 from firerunner.gate.refusals import Kind, Refusal
+from firerunner.gitlab.carrying import Incoming
 from firerunner.gitlab.http import CONNECT_TIMEOUT_S, POOL_TIMEOUT_S
 
 RETRY_AFTER_S = 2.0
@@ -45,19 +46,12 @@ class Upstream:
         query: bytes,
         body: Body,
         timeout: httpx.Timeout,
-    ) -> httpx.Response:
+    ) -> Incoming:
         """GitLab's response, its body still to come. A transport error is a 503, never a 502."""
         client = self._desk.speak_to(gitlab)
-        url = httpx.URL(client.url(path), query=query) if query else client.url(path)
-        request = httpx.Request(
-            exchange.method,
-            url,
-            headers=_request_headers(exchange, body),
-            content=body,
-            extensions={"timeout": timeout.as_dict()},
-        )
+        headers = _request_headers(exchange, body)
         try:
-            return await client.http.send(request, stream=True)
+            return await client.carry(exchange.method, path, query, headers, body, timeout)
         except httpx.HTTPError as error:
             raise self.missing(type(error).__name__) from error
 
@@ -65,11 +59,11 @@ class Upstream:
         self._desk.count("upstream", why)
         return Refusal(503, Kind.UPSTREAM, f"GitLab does not answer ({why})", retry_after_s=RETRY_AFTER_S)
 
-    async def stream_down(self, exchange: Exchange, response: httpx.Response) -> None:
+    async def stream_down(self, exchange: Exchange, response: Incoming) -> None:
         limits = self._desk.limits
         try:
-            await exchange.start(response.status_code, downwards(response.headers.raw))
-            async for chunk in response.aiter_raw():
+            await exchange.start(response.status, downwards(response.raw_headers))
+            async for chunk in response.pieces():
                 async with asyncio.timeout(limits.idle_s):
                     await exchange.write(chunk, last=False)
         except (httpx.HTTPError, TimeoutError) as error:
@@ -80,10 +74,10 @@ class Upstream:
             await response.aclose()
         await exchange.finish(drain_bytes=limits.drain_bytes, drain_s=limits.drain_s)
 
-    async def read_reply(self, response: httpx.Response) -> bytes:
+    async def read_reply(self, response: Incoming) -> bytes:
         kept = bytearray()
         try:
-            async for chunk in response.aiter_raw():
+            async for chunk in response.pieces():
                 kept += chunk
                 if len(kept) > self._desk.limits.reply_bytes:
                     raise self.missing("its reply is too large")
@@ -91,16 +85,16 @@ class Upstream:
             raise self.missing(type(error).__name__) from error
         return bytes(kept)
 
-    async def answer_with(self, exchange: Exchange, response: httpx.Response, content: bytes) -> None:
+    async def answer_with(self, exchange: Exchange, response: Incoming, content: bytes) -> None:
         """Pass a reply on that has been read whole."""
         headers = [
-            (name, value) for name, value in downwards(response.headers.raw) if name != b"content-length"
+            (name, value) for name, value in downwards(response.raw_headers) if name != b"content-length"
         ]
-        if response.status_code not in _BODILESS:
+        if response.status not in _BODILESS:
             headers.append((b"content-length", str(len(content)).encode()))
         limits = self._desk.limits
         await exchange.answer_early(
-            response.status_code, headers, content, drain_bytes=limits.drain_bytes, drain_s=limits.drain_s
+            response.status, headers, content, drain_bytes=limits.drain_bytes, drain_s=limits.drain_s
         )
 
     async def redirect(self, exchange: Exchange, gitlab_url: str, job_id: int) -> None:

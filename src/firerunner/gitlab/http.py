@@ -10,8 +10,9 @@ import httpx
 
 from firerunner import __version__
 from firerunner.errors import SettingsError
+from firerunner.gitlab.carrying import ByTransport, Carrier, Http
+from firerunner.gitlab.connections import Connections
 from firerunner.gitlab.measured import Heard, Measured, unheard
-from firerunner.gitlab.transport import AiohttpTransport
 
 USER_AGENT = f"firerunner/{__version__}"
 
@@ -33,7 +34,7 @@ def new_http(
     max_connections: int = 500,
     max_idle_connections: int = 100,
     heard: Heard = unheard,
-) -> httpx.AsyncClient:
+) -> Http:
     """A client for one GitLab. Close it with `aclose()`.
 
     Proxy variables and netrc of the environment are not read (`trust_env` is off), redirects are not
@@ -47,9 +48,9 @@ def new_http(
         max_keepalive_connections=max_idle_connections,
         keepalive_expiry=KEEPALIVE_EXPIRY_S,
     )
-    transport = AiohttpTransport(trust, limits) if proxy is None else _by_proxy(proxy, trust, limits)
-    return httpx.AsyncClient(
-        transport=Measured(transport, heard),
+    carrier: Carrier = Connections(trust, limits) if proxy is None else _by_proxy(proxy, trust, limits)
+    return Http(
+        Measured(carrier, heard),
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
@@ -74,9 +75,11 @@ def new_trust(ca_file: Path | None) -> ssl.SSLContext:
     return trust
 
 
-def _by_proxy(proxy: str, trust: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+def _by_proxy(proxy: str, trust: ssl.SSLContext, limits: httpx.Limits) -> ByTransport:
     """httpx's own transport, which knows every kind of proxy."""
     way = httpx.Proxy(proxy, ssl_context=trust if proxy.startswith("https:") else None)
-    return httpx.AsyncHTTPTransport(
-        verify=trust, proxy=way, limits=limits, trust_env=False, http1=True, http2=False
+    return ByTransport(
+        httpx.AsyncHTTPTransport(
+            verify=trust, proxy=way, limits=limits, trust_env=False, http1=True, http2=False
+        )
     )

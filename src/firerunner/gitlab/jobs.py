@@ -5,13 +5,16 @@ Source of the statuses: Rails lib/api/ci/runner.rb and gitlab-runner network/git
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 import httpx
+from yarl import URL
 
 from firerunner.errors import GitLabError
+from firerunner.gitlab.carrying import Http, Incoming, Outgoing, RawHeaders
 from firerunner.gitlab.wire import Wire, is_web_page, message_of
 
 GONE: Final = frozenset({403, 404})
@@ -45,7 +48,7 @@ class JobReply:
         return self.gone or self.job_status in {JobStatus.CANCELED, JobStatus.FAILED}
 
 
-def read_reply(status: int, headers: httpx.Headers, trouble: str = "") -> JobReply:
+def read_reply(status: int, headers: Mapping[str, str], trouble: str = "") -> JobReply:
     """Judge a response by status and headers; a web page is no word of GitLab's.
 
     `trouble` is what to say if it is neither an acceptance nor the job's end.
@@ -64,11 +67,31 @@ def read_reply(status: int, headers: httpx.Headers, trouble: str = "") -> JobRep
 
 
 class JobClient(Wire):
-    """Speaks with a job's own token.
+    """Speaks with a job's own token; and passes on what its guest says.
 
     All raise `Unreachable` (with `retry_after_s` where GitLab gave one) for 408, 429, 5xx and
     transport errors, after the tries they were given; each of these is counted.
     """
+
+    http: Http
+
+    def __init__(self, base_url: str, http: Http, **options: Any) -> None:
+        super().__init__(base_url, http, **options)
+
+    async def carry(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: RawHeaders,
+        body: bytes | AsyncIterator[bytes] | None,
+        timeout: httpx.Timeout,
+    ) -> Incoming:
+        """A guest's call, in its own words, and what GitLab says to it. Raises httpx's errors."""
+        url = self.url(path)
+        if query:
+            url = f"{url}?{query.decode('latin-1').replace('#', '%23')}"
+        return await self.http.carrier.carry(Outgoing(method, URL(url, encoded=True), headers, body, timeout))
 
     async def keep(self, job_id: int, job_token: str, *, tries: int = 1) -> JobReply:
         """`PUT state=running`: keeps the job from being taken for stuck, and shows a cancel."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from firerunner.gitlab.carrying import Carrier, Incoming, Outgoing
+
 _JOB = re.compile(r"/api/v4/jobs/(?P<job>[0-9]{1,18})(?P<rest>/trace|/artifacts)?")
 _ENDPOINTS = {
     ("POST", "/api/v4/jobs/request"): "ask",
@@ -65,33 +67,33 @@ def whole(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
-class Measured(httpx.AsyncBaseTransport):
-    """Passes everything on to `inner`."""
+class Measured:
+    """A carrier that passes everything on to `inner`."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, heard: Heard) -> None:
+    def __init__(self, inner: Carrier, heard: Heard) -> None:
         self._inner = inner
         self._heard = heard
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def carry(self, outgoing: Outgoing) -> Incoming:
         """Raises what `inner` raises. An ask that is cancelled by its caller is not heard."""
         began = time.monotonic()
-        what, job = endpoint(request.method, request.url.path)
+        what, job = endpoint(outgoing.method, outgoing.url.path)
         try:
-            response = await self._inner.handle_async_request(request)
+            incoming = await self._inner.carry(outgoing)
         except httpx.HTTPError:
             self._heard(Call(what, None, time.monotonic() - began, job))
             raise
         self._heard(
             Call(
                 what,
-                response.status_code,
+                incoming.status,
                 time.monotonic() - began,
                 job,
-                whole(response.headers.get("RateLimit-Remaining")),
-                whole(response.headers.get("RateLimit-Limit")),
+                whole(incoming.headers.get("RateLimit-Remaining")),
+                whole(incoming.headers.get("RateLimit-Limit")),
             )
         )
-        return response
+        return incoming
 
     async def aclose(self) -> None:
         """Close `inner`."""

@@ -158,7 +158,7 @@ class RestCalls:
         except GitlabAuthenticationError as error:
             raise TokenRefused(
                 f"GitLab at {self.base_url} refuses the API token: {self._text(error.error_message)}",
-                remedy="give a token that is valid and not expired",
+                remedy="Give a token that is valid and not expired",
             ) from error
         except GitlabHttpError as error:
             status = error.response_code or 0

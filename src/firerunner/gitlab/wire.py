@@ -37,10 +37,9 @@ def is_retriable(status: int) -> bool:
     return status in RETRIABLE or status >= 512
 
 
-def is_web_page(headers: httpx.Headers) -> bool:
+def is_web_page(headers: Mapping[str, str]) -> bool:
     """A log-in page of some proxy, or an error page, where the API never answers HTML."""
-    kind: str = headers.get("Content-Type", "")
-    return kind.lower().lstrip().startswith("text/html")
+    return headers.get("Content-Type", "").lower().lstrip().startswith("text/html")
 
 
 def message_of(response: httpx.Response) -> str:

@@ -231,7 +231,7 @@ class Guest:
 PATH_TO = {
     MachineState.CREATING: [MachineState.CREATING],
     MachineState.BOOTING: [MachineState.CREATING, MachineState.BOOTING],
-    MachineState.WAITING: [MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING],
+    MachineState.WAITING: [MachineState.CREATING, MachineState.BOOTING],
 }
 
 
@@ -240,9 +240,8 @@ async def machine_in(ledger: Ledger, state: MachineState, machine_id: str = A) -
     await ledger.set_credential(machine_id, credential_digest(credential(machine_id)))
     for step in PATH_TO[state]:
         await ledger.move_machine(machine_id, step)
-    boots = {MachineState.WAITING: 1}.get(state, 0)
-    for _ in range(boots):
-        await ledger.spend_boot(machine_id)
+    if state is MachineState.WAITING:
+        await ledger.boot(machine_id)
 
 
 async def give_job(

@@ -137,7 +137,7 @@ async def test_two_asks_at_once_get_the_same_answer_and_one_delivery(world: Worl
 
 async def test_the_same_answer_comes_after_a_restart_between_delivery_and_first_call(world: World) -> None:
     await world.delivered()
-    await world.ledger.set_trace_bytes(JOB, 0)
+    await world.ledger.set_trace_bytes({JOB: 0})
     async with new_http() as upstream:
         gate = create_gate(
             ledger=world.ledger,

@@ -372,7 +372,8 @@ async def test_a_trace_patch_costs_no_query(world: World, monkeypatch: pytest.Mo
     async def unwanted(*args: object, **more: object) -> None:
         raise AssertionError
 
-    for name in ("machine", "job_of_machine", "job_token", "payload", "move_job", "set_trace_bytes"):
+    reads = ("machine", "job_of_machine", "tied", "deliverable", "payload")
+    for name in (*reads, "move_job", "set_trace_bytes"):
         monkeypatch.setattr(world.ledger, name, unwanted)
 
     assert [(await guest.trace()).status_code for _ in range(3)] == [202, 202, 202]

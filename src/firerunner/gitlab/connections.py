@@ -1,9 +1,8 @@
-"""httpx's requests carried by aiohttp's connections, which take a fifth of the time of httpx's own.
+"""A carrier by aiohttp's connections, which take a fifth of the time of httpx's own.
 
-httpx stays what the rest of FireRunner speaks: its requests, its responses, its errors. Below it, httpcore
-looks at each idle connection for each request, asks each time which event loop library runs, and parses in
-Python (docs/control-plane.md has the figures). aiohttp's parser is C, its pool gives out a connection at
-once.
+httpcore looks at each idle connection for each request, asks each time which event loop library runs, and
+parses in Python (docs/control-plane.md has the figures). aiohttp's parser is C, its pool gives out a
+connection at once.
 
 What a connection pool must not do here is switched off: no cookies, no redirects, no decompression, no
 proxy or netrc of the environment, and no second try (an ask or a report is repeated by who knows what it
@@ -14,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from typing import Final, cast
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
+from typing import Final
 
 import aiohttp
 import httpx
 from aiohttp import hdrs
 from multidict import CIMultiDict
-from yarl import URL
+
+from firerunner.gitlab.carrying import Incoming, Outgoing, RawHeaders
 
 _PIECE_BYTES = 256 * 1024
 _HEADER_BYTES = 64 * 1024
@@ -35,38 +36,31 @@ _TURNS = 2
 not used: else a request would be lost on it. (httpcore looks at the socket for that.)"""
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Connections to servers that are reached without a proxy. Opened at the first request."""
+class Connections:
+    """To servers that are reached without a proxy. Opened at the first call."""
 
     def __init__(self, trust: ssl.SSLContext, limits: httpx.Limits) -> None:
         self._trust = trust
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises httpx's errors, and what the request's own body raises."""
+    async def carry(self, outgoing: Outgoing) -> Incoming:
+        """As `Carrier` says."""
         if self._session is None:
             self._session = self._open()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        told = request.extensions.get("timeout", {})
-        body = _Body(request, told.get("write"))
+        if outgoing.body is None or isinstance(outgoing.body, bytes):
+            try:
+                response = await self._say(self._session, outgoing, outgoing.body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _translated(error) from error
+            return _Answer(response)
+        body = _Body(outgoing.body, outgoing.timeout.write)
         try:
             async with asyncio.timeout(None) as patience:
                 body.patience = patience
-                response = await self._session.request(
-                    request.method,
-                    URL(str(request.url), encoded=True),
-                    headers=_headers(request),
-                    data=body.data,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        total=None,
-                        connect=_sum(told.get("pool"), told.get("connect")),
-                        sock_connect=told.get("connect"),
-                        sock_read=told.get("read"),
-                    ),
-                )
+                response = await self._say(self._session, outgoing, body.pieces())
                 body.patience = None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if body.failed is not None:
@@ -74,11 +68,21 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             if patience.expired():
                 raise httpx.WriteTimeout("the server does not read") from error
             raise _translated(error) from error
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Stream(response, body),
-            extensions={"http_version": b"HTTP/1.1"},
+        return _Answer(response, body)
+
+    async def _say(
+        self, session: aiohttp.ClientSession, outgoing: Outgoing, data: bytes | AsyncIterator[bytes] | None
+    ) -> aiohttp.ClientResponse:
+        timeout = outgoing.timeout
+        return await session.request(
+            outgoing.method,
+            outgoing.url,
+            headers=CIMultiDict(
+                (name.decode("ascii"), value.decode("latin-1")) for name, value in outgoing.headers
+            ),
+            data=data,
+            allow_redirects=False,
+            timeout=_patience(timeout.pool, timeout.connect, timeout.read),
         )
 
     async def aclose(self) -> None:
@@ -107,24 +111,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _Body:
-    """A request's body, and the error by which it broke off: aiohttp would hide it behind its own.
+    """A call's body, and the error by which it broke off: aiohttp would hide it behind its own.
 
     aiohttp has no time-out for a server that does not read; `patience` is one, as long as it is set.
     """
 
-    def __init__(self, request: httpx.Request, write_s: float | None) -> None:
+    def __init__(self, given: AsyncIterator[bytes], write_s: float | None) -> None:
         self.failed: Exception | None = None
         self.patience: asyncio.Timeout | None = None
+        self._given = given
         self._write_s = write_s
-        self._stream = request.stream
-        try:
-            self.data: bytes | AsyncIterator[bytes] | None = request.content or None
-        except httpx.RequestNotRead:
-            self.data = self._pieces()
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in cast(httpx.AsyncByteStream, self._stream):
+            async for piece in self._given:
                 self._expect(self._write_s)
                 yield piece
                 self._expect(None)
@@ -139,37 +139,36 @@ class _Body:
             self.patience.reschedule(None if seconds is None else now + seconds)
 
 
-class _Stream(httpx.AsyncByteStream):
-    """A response's body as it comes."""
+class _Answer:
+    """Satisfies `Incoming`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, body: _Body) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, body: _Body | None = None) -> None:
         self._response = response
         self._body = body
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.raw_headers: RawHeaders = response.raw_headers
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytes]:
         try:
             async for piece in self._response.content.iter_any():
                 yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if self._body.failed is not None:
+            if self._body is not None and self._body.failed is not None:
                 raise self._body.failed from None
             raise _translated(error, reading=True) from error
 
     async def aclose(self) -> None:
-        """Gives the connection back if the body has been read whole, else closes it."""
         if self._response.content.is_eof():
             self._response.release()
         else:
             self._response.close()
 
 
-def _headers(request: httpx.Request) -> CIMultiDict[str]:
-    """As they are, but for the framing of a body without a length, which is aiohttp's."""
-    return CIMultiDict(
-        (name.decode("ascii"), value.decode("latin-1"))
-        for name, value in request.headers.raw
-        if name.lower() != b"transfer-encoding"
-    )
+@lru_cache(maxsize=16)
+def _patience(pool_s: float | None, connect_s: float | None, read_s: float | None) -> aiohttp.ClientTimeout:
+    connect = _sum(pool_s, connect_s)
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect_s, sock_read=read_s)
 
 
 def _sum(*seconds: float | None) -> float | None:
