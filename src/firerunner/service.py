@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -124,6 +125,8 @@ class _Service:
             task.add_done_callback(self._ended)
             self._stack.callback(task.cancel)
         self._listen_to_signals()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: else each full collection takes a tenth of a second to look at it
         self._log.info(
             "serving",
             gitlab=[gitlab.url for gitlab in settings.gitlab],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from firerunner.ledger import (
@@ -18,6 +18,7 @@ from firerunner.ledger.records import (
     NewJob,
 )
 from firerunner.ledger.states import OPEN_JOBS, JobState
+from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
 
 
@@ -72,13 +73,20 @@ class JobCalls(Handle):
         """Delete the machine's unread answers: they cannot be read, and `reason` says why."""
         await self._write(lambda tx: secrets.discard_answer(tx, machine_id, reason))
 
-    async def take(self, machine_id: str, job: NewJob) -> JobRecord:
-        """Write a job down and give it to its machine, whose ask is over; the answer becomes its payload.
+    async def take(self, machine_id: str, job: NewJob, answer: bytes | None = None) -> JobRecord:
+        """Write a job down and give it to its machine, whose ask is over; the answer becomes its payload,
+        and is kept by the same write if it is given.
 
         The job stays `taken`, without a machine, if the machine cannot take it any more. A second call
         with the same machine changes nothing; with another one it raises `StaleWrite`.
         """
-        return await self._write(lambda tx: jobs.take(tx, machine_id, job, self._keys))
+
+        async def both(tx: Transaction) -> JobRecord:
+            if answer is not None:
+                await secrets.keep_answer(tx, machine_id, answer, self._keys)
+            return await jobs.take(tx, machine_id, job, self._keys)
+
+        return await self._write(both)
 
     async def job(self, job_id: int) -> JobRecord | None:
         return await self._read(lambda tx: jobs.find(tx, job_id))
@@ -128,8 +136,9 @@ class JobCalls(Handle):
         """Job `assigned → delivered` and its machine `waiting → busy`, both or neither."""
         return await self._write(lambda tx: jobs.deliver(tx, job_id))
 
-    async def set_trace_bytes(self, job_id: int, count: int) -> None:
-        await self._write(lambda tx: jobs.set_trace_bytes(tx, job_id, count))
+    async def set_trace_bytes(self, counts: Mapping[int, int]) -> None:
+        """How long the logs of these jobs are."""
+        await self._write(lambda tx: jobs.set_trace_bytes(tx, counts))
 
     async def add_trace_bytes(self, job_id: int, count: int) -> None:
         await self._write(lambda tx: jobs.add_trace_bytes(tx, job_id, count))
@@ -143,6 +152,27 @@ class JobCalls(Handle):
         """The job's token, while the job is open."""
         stored = await self._read(lambda tx: secrets.job_token(tx, job_id))
         return None if stored is None else self._keys.decrypt(stored).decode()
+
+    async def deliverable(self, job_id: int) -> tuple[bytes, str] | None:
+        """GitLab's raw answer and the job's token, as long as both are there."""
+        stored = await self._read(lambda tx: secrets.deliverable(tx, job_id))
+        if stored is None:
+            return None
+        raw, token = stored
+        return self._keys.decrypt(raw), self._keys.decrypt(token).decode()
+
+    async def tied(self, machine_id: str) -> tuple[MachineRecord | None, JobRecord | None, str | None]:
+        """A machine, its job and the job's token, at one moment."""
+
+        async def all_of_it(tx: Transaction) -> tuple[MachineRecord | None, JobRecord | None, bytes | None]:
+            machine = await machines.find(tx, machine_id)
+            if machine is None or machine.job_id is None:
+                return machine, None, None
+            job = await jobs.find(tx, machine.job_id)
+            return machine, job, await secrets.job_token(tx, machine.job_id)
+
+        machine, job, stored = await self._read(all_of_it)
+        return machine, job, None if stored is None else self._keys.decrypt(stored).decode()
 
     async def drop_payload(self, job_id: int) -> bool:
         """Delete GitLab's answer, with its CI secrets, before the job's first call or end would."""

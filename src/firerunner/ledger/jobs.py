@@ -239,8 +239,9 @@ async def deliver(tx: Transaction, job_id: int) -> tuple[JobRecord, MachineRecor
     return moved, machine
 
 
-async def set_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:
-    await _update(tx, job_id, {"trace_bytes": count})
+async def set_trace_bytes(tx: Transaction, counts: Mapping[int, int]) -> None:
+    rows = [{"wanted": job_id, "trace_bytes": count} for job_id, count in sorted(counts.items())]
+    await tx.connection.execute(_UPDATE, rows)
 
 
 async def add_trace_bytes(tx: Transaction, job_id: int, count: int) -> None:

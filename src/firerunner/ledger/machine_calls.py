@@ -91,9 +91,12 @@ class MachineCalls(Handle):
         """The machine is gone from its host; its row lives on until its record in GitLab is gone too."""
         return await self._write(lambda tx: machines.release_room(tx, machine_id))
 
-    async def spend_boot(self, machine_id: str) -> int:
-        """Count one `booted` of a guest; the result is 1 for the only one that is legal."""
-        return await self._write(lambda tx: machines.spend_boot(tx, machine_id))
+    async def boot(self, machine_id: str) -> MachineRecord:
+        """The guest's only `booted`: its boot is spent, and it is `waiting`, both or neither.
+
+        `StaleWrite` if it has booted before or is not coming (any more).
+        """
+        return await self._write(lambda tx: machines.boot(tx, machine_id))
 
     async def note_ended(self, machine_id: str, exit_code: int | None) -> MachineRecord:
         """The guest said `ended`; only the first time counts."""

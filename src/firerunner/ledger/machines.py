@@ -13,7 +13,7 @@ from firerunner.ledger import journal, transitions
 from firerunner.ledger.moves import MachineMove
 from firerunner.ledger.records import MachineRecord
 from firerunner.ledger.schema import answers, jobs, machines
-from firerunner.ledger.states import MACHINE_TRANSITIONS, MachineState
+from firerunner.ledger.states import COMING_MACHINES, MACHINE_TRANSITIONS, MachineState
 from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
 
@@ -132,7 +132,19 @@ async def move(
     expect: MachineState | Collection[MachineState] | None,
     facts: Mapping[str, Any],
 ) -> MachineRecord:
-    old = await get(tx, machine_id)
+    return await _moved(tx, await get(tx, machine_id), to, reason=reason, expect=expect, facts=facts)
+
+
+async def _moved(
+    tx: Transaction,
+    old: MachineRecord,
+    to: MachineState,
+    *,
+    reason: str,
+    expect: MachineState | Collection[MachineState] | None,
+    facts: Mapping[str, Any],
+) -> MachineRecord:
+    machine_id = old.machine_id
     transitions.check(f"machine {machine_id}", old.state, to, MACHINE_TRANSITIONS, expect)
     values: dict[str, Any] = {"state": to, "state_since": tx.at, "reason": reason, **facts}
     if to is MachineState.GONE:
@@ -231,12 +243,12 @@ async def release_room(tx: Transaction, machine_id: str) -> MachineRecord:
     return await get(tx, machine_id)
 
 
-async def spend_boot(tx: Transaction, machine_id: str) -> int:
-    record = await get(tx, machine_id)
-    boots = record.boots + 1
-    await _update(tx, machine_id, {"boots": boots})
-    await journal.write(tx, "machine", machine_id, "boot spent", detail={"boots": boots})
-    return boots
+async def boot(tx: Transaction, machine_id: str) -> MachineRecord:
+    old = await get(tx, machine_id)
+    if old.boots:
+        raise StaleWrite(f"machine {machine_id} has booted before")
+    facts = {"boots": 1, "booted_at": tx.at}
+    return await _moved(tx, old, MachineState.WAITING, reason="", expect=COMING_MACHINES, facts=facts)
 
 
 async def note_ended(tx: Transaction, machine_id: str, exit_code: int | None) -> MachineRecord:

@@ -107,7 +107,6 @@ class MachineFacts(TypedDict, total=False):
     manager_known: bool
     room_held: bool
     vmm_started_at: float
-    booted_at: float
     ended_reported_at: float
     exit_code: int
 

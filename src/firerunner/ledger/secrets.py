@@ -36,17 +36,26 @@ class Standing(StrEnum):
 
 START: Final = Place(job_id=0, answer=0)
 
+# Made once: to make a statement takes longer than to run it.
+_KEPT = sa.select(answers.c.raw).where(answers.c.machine_id == sa.bindparam("machine"))
+_KEEP = sa.insert(answers)
+_PAYLOAD = sa.select(answers.c.raw).where(answers.c.job_id == sa.bindparam("job"))
+_TOKEN = sa.select(jobs.c.token).where(jobs.c.job_id == sa.bindparam("job"))
+_DELIVERABLE = (
+    sa.select(answers.c.raw, jobs.c.token)
+    .join(jobs, jobs.c.job_id == answers.c.job_id)
+    .where(answers.c.job_id == sa.bindparam("job"), jobs.c.token.is_not(None))
+)
+
 
 async def keep_answer(tx: Transaction, machine_id: str, answer: bytes, keys: Keyring) -> None:
     """Encrypted in the transaction, not before: a rotation of keys that comes in between finds it there."""
     record = await machines.get(tx, machine_id)
-    kept = await tx.connection.execute(sa.select(answers.c.raw).where(answers.c.machine_id == machine_id))
+    kept = await tx.connection.execute(_KEPT, {"machine": machine_id})
     if any(keys.decrypt(raw) == answer for raw in kept.scalars()):
         return  # the commit of the first try had been made, and its answer was lost
     encrypted = keys.encrypt(answer)
-    await tx.connection.execute(
-        sa.insert(answers).values(machine_id=machine_id, kept_at=tx.at, raw=encrypted)
-    )
+    await tx.connection.execute(_KEEP, {"machine_id": machine_id, "kept_at": tx.at, "raw": encrypted})
     await journal.write(
         tx,
         "machine",
@@ -75,13 +84,16 @@ async def discard_answer(tx: Transaction, machine_id: str, reason: str) -> None:
 
 
 async def payload(tx: Transaction, job_id: int) -> bytes | None:
-    query = sa.select(answers.c.raw).where(answers.c.job_id == job_id)
-    return (await tx.connection.execute(query)).scalar_one_or_none()
+    return (await tx.connection.execute(_PAYLOAD, {"job": job_id})).scalar_one_or_none()
 
 
 async def job_token(tx: Transaction, job_id: int) -> bytes | None:
-    query = sa.select(jobs.c.token).where(jobs.c.job_id == job_id)
-    return (await tx.connection.execute(query)).scalar_one_or_none()
+    return (await tx.connection.execute(_TOKEN, {"job": job_id})).scalar_one_or_none()
+
+
+async def deliverable(tx: Transaction, job_id: int) -> tuple[bytes, bytes] | None:
+    row = (await tx.connection.execute(_DELIVERABLE, {"job": job_id})).one_or_none()
+    return None if row is None else (row.raw, row.token)
 
 
 async def drop_payload(tx: Transaction, job_id: int) -> bool:

@@ -59,4 +59,6 @@ JOB_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
 }
 
 LIVE_MACHINES: Final = frozenset(MachineState) - {MachineState.GONE}
+COMING_MACHINES: Final = frozenset({MachineState.CREATING, MachineState.BOOTING})
+"""Those whose guest may say its first word."""
 OPEN_JOBS: Final = frozenset(JobState) - {JobState.ENDED, JobState.RETURNED}

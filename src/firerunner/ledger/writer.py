@@ -78,8 +78,7 @@ class Writer:
     async def _drain(self) -> None:
         try:
             while self._queue:
-                if self._crowded and len(self._queue) < MAX_BATCH:
-                    await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(GATHER_S if self._crowded and len(self._queue) < MAX_BATCH else 0)
                 batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
                 batch = [write for write in batch if not write.future.done()]  # cancelled before it began
                 self._crowded = len(batch) > 1

@@ -24,6 +24,7 @@ PATH_TO = {
     MachineState.BOOTING: [MachineState.CREATING, MachineState.BOOTING],
     MachineState.WAITING: [MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING],
     MachineState.RETIRING: [MachineState.RETIRING],
+    MachineState.FAILED: [MachineState.FAILED],
     MachineState.GONE: [MachineState.RETIRING, MachineState.GONE],
 }
 

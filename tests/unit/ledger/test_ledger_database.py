@@ -17,6 +17,7 @@ from firerunner.errors import LedgerError, StaleWrite
 from firerunner.ledger import JobState, Ledger, MachineState, migrate
 from firerunner.ledger.database import parse_url
 from firerunner.ledger.schema import metadata
+from firerunner.ledger.writer import Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +154,24 @@ async def test_a_refused_write_undoes_nothing_of_those_that_share_its_commit(led
 
     assert isinstance(results[2], StaleWrite)
     assert [entry.event for entry in await ledger.journal()] == ["before", "first", "second"]
+
+
+async def test_a_write_that_comes_a_moment_later_shares_the_commit(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    together = Writer._together
+
+    async def counted(writer: Writer, batch: list[Any]) -> bool:
+        commits.append(len(batch))
+        return await together(writer, batch)
+
+    monkeypatch.setattr(Writer, "_together", counted)
+    first = asyncio.create_task(ledger.note("pool", "demo", "first"))
+    await asyncio.sleep(0)  # it is asked for now
+    await asyncio.gather(ledger.note("pool", "demo", "second"), first)
+
+    assert commits == [2]
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 3))

@@ -26,6 +26,8 @@ async def test_a_taken_job_has_its_machine_and_its_payload(ledger: Ledger) -> No
     assert (machine.job_id, machine.room_held, machine.ask_started_at) == (7, True, None)
     assert await ledger.payload(7) == ANSWER
     assert await ledger.job_token(7) == "canary-job-token"
+    assert await ledger.deliverable(7) == (ANSWER, "canary-job-token")
+    assert await ledger.tied(A) == (machine, job, "canary-job-token")
     assert await ledger.unread_answers() == []
 
 
@@ -34,6 +36,27 @@ async def test_the_hand_over_is_journalled_step_by_step(ledger: Ledger) -> None:
 
     steps = [(entry.event, entry.from_state, entry.to_state) for entry in await ledger.journal(subject="7")]
     assert steps == [("taken", None, "taken"), ("moved", "taken", "assigned")]
+
+
+async def test_an_answer_is_kept_by_the_write_that_takes_its_job(ledger: Ledger) -> None:
+    await machine_in(ledger, MachineState.RESERVED)
+    await ledger.begin_ask(A)
+
+    job = await ledger.take(A, new_job(), ANSWER)
+
+    assert (job.state, job.has_payload) == (JobState.ASSIGNED, True)
+    assert await ledger.payload(job.job_id) == ANSWER
+    assert await ledger.unread_answers() == []
+
+
+async def test_a_refused_job_keeps_nothing_of_its_answer(ledger: Ledger) -> None:
+    await job_assigned(ledger)
+    await machine_in(ledger, MachineState.RESERVED, B)
+
+    with pytest.raises(StaleWrite):
+        await ledger.take(B, new_job(), ANSWER)
+
+    assert await ledger.unread_answers() == []
 
 
 async def test_an_answer_outlives_a_crash_before_it_is_read(ledger: Ledger, url, keys, clock) -> None:
@@ -245,7 +268,7 @@ async def test_a_job_is_assigned_only_by_naming_its_machine(ledger: Ledger) -> N
 async def test_trace_bytes_are_set_and_added(ledger: Ledger) -> None:
     await job_assigned(ledger)
 
-    await ledger.set_trace_bytes(7, 100)
+    await ledger.set_trace_bytes({7: 100})
     await ledger.add_trace_bytes(7, 2**33)
 
     assert (await ledger.job(7)).trace_bytes == 100 + 2**33
@@ -256,6 +279,7 @@ async def test_secrets_go_when_they_are_not_needed_any_more(ledger: Ledger) -> N
 
     assert await ledger.drop_payload(7) is True
     assert (await ledger.payload(7), await ledger.job_token(7)) == (None, "canary-job-token")
+    assert await ledger.deliverable(7) is None
     assert (await ledger.job(7)).has_payload is False
     await ledger.move_job(7, JobState.RETURNED)
     assert await ledger.job_token(7) is None
@@ -283,6 +307,7 @@ async def test_the_end_of_a_job_takes_its_payload_with_it(ledger: Ledger) -> Non
 
 async def test_an_unknown_job_is_none_to_readers_and_stale_to_writers(ledger: Ledger) -> None:
     assert (await ledger.job(7), await ledger.payload(7), await ledger.job_token(7)) == (None, None, None)
+    assert (await ledger.deliverable(7), await ledger.tied(A)) == (None, (None, None, None))
     with pytest.raises(StaleWrite, match="no job 7"):
         await ledger.move_job(7, JobState.ENDED)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from ledger_given import SMALL, A, B, machine_in
 
@@ -186,11 +188,26 @@ async def test_an_id_that_gitlab_may_know_is_not_forgotten(ledger: Ledger) -> No
         await ledger.forget_reservation(A)
 
 
-async def test_boots_are_counted(ledger: Ledger) -> None:
-    await machine_in(ledger, MachineState.BOOTING)
+@pytest.mark.parametrize("state", [MachineState.CREATING, MachineState.BOOTING])
+async def test_a_boot_is_spent_once(ledger: Ledger, clock, state: MachineState) -> None:
+    await machine_in(ledger, state)
+    clock.now = 2000.0
 
-    assert [await ledger.spend_boot(A), await ledger.spend_boot(A)] == [1, 2]
-    assert (await ledger.machine(A)).boots == 2
+    both = await asyncio.gather(ledger.boot(A), ledger.boot(A), return_exceptions=True)
+
+    record = await ledger.machine(A)
+    assert (record.state, record.boots, record.booted_at) == (MachineState.WAITING, 1, 2000.0)
+    assert sorted(type(one).__name__ for one in both) == ["MachineRecord", "StaleWrite"]
+
+
+@pytest.mark.parametrize("state", [MachineState.RESERVED, MachineState.RETIRING, MachineState.FAILED])
+async def test_a_machine_that_is_not_coming_spends_no_boot(ledger: Ledger, state: MachineState) -> None:
+    await machine_in(ledger, state)
+
+    with pytest.raises(StaleWrite):
+        await ledger.boot(A)
+
+    assert (await ledger.machine(A)).boots == 0
 
 
 async def test_only_the_first_end_of_a_guest_counts(ledger: Ledger, clock) -> None:
