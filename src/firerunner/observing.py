@@ -119,7 +119,7 @@ def _samples(shown: Shown) -> Iterator[Sample]:
             yield its.CERTIFICATE, (name,), door.certificate_until
     yield from place_samples({"state": settings.state_dir, "images": settings.image_store})
     if controller is not None:
-        yield from fleet_samples(controller.standing(), controller.events_waiting)
+        yield from fleet_samples(controller.shows.standing(), controller.events_waiting)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 
 from firerunner.control import KnownPools
-from firerunner.control.asking import fail_machine
+from firerunner.control.failing import fail_machine
 from firerunner.errors import GitLabError, NotLeader
 from firerunner.gate.looking import Looks
 from firerunner.gitlab import RestClient
@@ -14,7 +14,7 @@ from firerunner.leading import Term
 from firerunner.ledger import HostOrder, HostUse, JobRecord, Ledger, MachineRecord
 from firerunner.machines.driver import Driver
 from firerunner.machines.spec import Resources
-from firerunner.planning import WarmState
+from firerunner.planning import PoolState, WarmState
 from firerunner.settings import HostSettings, Settings
 from firerunner.web import Fleet, Host, Operations, Pool, Size
 
@@ -51,7 +51,7 @@ def operations(
         leads, there = term(), defaultdict[str, list[MachineRecord]](list)
         for machine in machines:
             there[machine.host].append(machine)
-        rooms = leads.controller.rooms() if leads else {}
+        rooms = leads.controller.shows.rooms() if leads else {}
         troubles = leads.context.host_troubles | leads.context.host_faults if leads else {}
         return [
             _host(
@@ -66,8 +66,11 @@ def operations(
 
     def pools_with(machines: Collection[MachineRecord]) -> list[Pool]:
         leads = term()
-        warm = leads.controller.warm() if leads else {}
-        silent = leads.sizing.reasons() | leads.controller.reasons() if leads else {}
+        warm = leads.controller.shows.warm() if leads else {}
+        unable = leads.sizing.reasons() if leads else {}
+        silent = unable | leads.controller.shows.reasons() if leads else {}
+        standing = leads.controller.shows.standing().pools if leads else {}
+        states = dict.fromkeys(unable, PoolState.BLOCKED) | {name: at.state for name, at in standing.items()}
         made = Counter(machine.pool for machine in machines)
         at_work = Counter(machine.pool for machine in machines if machine.job_id is not None)
         return [
@@ -84,6 +87,7 @@ def operations(
                 warm_fewer=state.fewer_because,
                 machines=made[pool.name],
                 jobs=at_work[pool.name],
+                state=states.get(pool.name),
                 silent=silent.get(pool.name),
             )
             for pool in known.declared()

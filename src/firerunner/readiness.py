@@ -25,10 +25,10 @@ async def readiness(controller: Controller, sizing: Sizing, ledger: Ledger) -> R
     if database:
         reasons["database"] = database
     ready = not reasons
-    for kind, (names, faults) in controller.faults().items():
+    for kind, (names, faults) in controller.shows.faults().items():
         reasons |= {f"{kind} {name}": why for name, why in faults.items() if name in names}
         ready = ready and (not names or bool(names - set(faults)))  # templates alone have no pools yet
-    return Readiness(ready=ready, reasons=reasons, pools=controller.reasons() | sizing.reasons())
+    return Readiness(ready=ready, reasons=reasons, pools=controller.shows.reasons() | sizing.reasons())
 
 
 async def _database(ledger: Ledger) -> str:

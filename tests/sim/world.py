@@ -24,6 +24,7 @@ from firerunner.fakes.gitlab.model import Job, Project
 from firerunner.fakes.machines import FakeDriver
 from firerunner.gate import Gate, GuestFacts, Limits, create_gate
 from firerunner.gitlab import GitLabCalls, JobClient, RunnerClient, RunnersClient
+from firerunner.gitlab.carrying import ByTransport, Http
 from firerunner.ledger import JobState, Keyring, Ledger, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.settings import GitLabSettings, PoolSettings
@@ -105,7 +106,7 @@ class World:
         power = power or Power()
         plain = await Ledger.open(f"sqlite:///{self.folder / 'ledger.db'}", self._keys(), self.clock)
         ledger = powered(plain, power, lambda: self.fault)
-        http = httpx.AsyncClient(transport=ToGitLab(self.gitlab._book, self.weather, self.clock, power))
+        http = Http(ByTransport(ToGitLab(self.gitlab._book, self.weather, self.clock, power)))
         holder: dict[str, Controller] = {}
         gate = create_gate(
             ledger=ledger,

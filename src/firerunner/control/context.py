@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from firerunner.control.locking import Locks
 from firerunner.control.pools import KnownPools
 from firerunner.errors import NotLeader
 from firerunner.gitlab import GitLabCalls, RestClient
@@ -91,9 +90,11 @@ class Context:
     lost: dict[str, LostAsk] = field(default_factory=dict)
     """Asks by machine id whose answer nobody has, and which are still looked up."""
     limited: dict[str, float] = field(default_factory=dict)
-    """By pool: until when (Unix seconds) GitLab has asked this process not to ask."""
+    """By the mark of a runner token: until when (Unix seconds) GitLab has asked not to be asked with it."""
     post: Callable[[Event], None] = field(default=lambda event: None)
     """Hands an event to the loop."""
+    launch: Callable[[MachineRecord], None] = field(default=lambda machine: None)
+    """Starts making a reserved machine if its host may get one; else the plan says what is to be done."""
     host_faults: dict[str, str] = field(default_factory=dict)
     """Hosts that could not be looked at the last time, and why."""
     host_troubles: dict[str, str] = field(default_factory=dict)
@@ -110,8 +111,8 @@ class Context:
     """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
     baked: dict[str, str] = field(default_factory=dict)
     """What machines that this controller made were given at their boot, as `control.warming.baked` has it."""
-    locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """One actor at a time for each machine and each job."""
+    locks: Locks = field(default_factory=Locks)
+    """By machine id, and by `job-` and the job's number."""
 
     @contextmanager
     def driving(self, operation: str, machine: MachineRecord) -> Iterator[None]:
@@ -159,7 +160,6 @@ class Context:
 
     def post_removed(self, machine_id: str) -> None:
         """Tell the plan that nothing of the machine is left."""
-        self.locks.pop(machine_id, None)
         self.baked.pop(machine_id, None)
         self.post(MachineRemoved(machine_id=machine_id, at=self.clock()))
 

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Mapping
 from enum import StrEnum
 
 from firerunner.control.actors import Actors
-from firerunner.control.asking import ask, fail_machine, limits
+from firerunner.control.asking import ask, limits
 from firerunner.control.context import Context
 from firerunner.control.declaring import Declaring
+from firerunner.control.failing import fail_machine
 from firerunner.control.hosts import heed_operators, look_at_host
 from firerunner.control.ids import new_machine_id
 from firerunner.control.keeping import keep_jobs
@@ -23,13 +24,13 @@ from firerunner.control.lost import SURELY_S
 from firerunner.control.pacing import rest
 from firerunner.control.recovery import recover
 from firerunner.control.settling import end
+from firerunner.control.showing import Showing
 from firerunner.control.sweeping import UNDELIVERED, Sweep
 from firerunner.control.watching import Watch
 from firerunner.errors import FireRunnerError, ImageError, NotLeader
 from firerunner.gate import GateEvent, GuestBootedAgain, GuestEnded, JobDropped, JobFinal, JobGone
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineRecord, MachineState
-from firerunner.machines.spec import Resources
 from firerunner.planning import (
     Action,
     Ask,
@@ -44,23 +45,15 @@ from firerunner.planning import (
     PoolWoken,
     Refill,
     Retire,
-    Standing,
     Tick,
-    WarmState,
-    blocked,
     plan,
-    reasons,
-    standing,
-    warm_states,
 )
-from firerunner.planning.entries import NOTHING
 from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
 NOT_DONE_PAUSE_S = 2.0
 RECORDS_S = 45.0
 """How long a finish waits for GitLab to delete the records of machines that are gone: longer than a call."""
-RETRY_S = 5.0
 WORLD_EVERY_S = 10.0
 PRUNE_EVERY_S = 3600.0
 
@@ -78,9 +71,11 @@ class Controller:
     def __init__(self, ctx: Context, keep_s: float) -> None:
         self._ctx = ctx
         ctx.post = self.post
+        ctx.launch = self._launch_early
         self._keep_s = keep_s
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._fleet = Fleet()
+        self.shows = Showing(ctx, self._fleet)
         self._sweep_now = asyncio.Event()
         self._actors = Actors(ctx.clock, ctx.log, self.lose)
         self._sweep = Sweep(ctx, self._actors)
@@ -133,39 +128,6 @@ class Controller:
     def asks_left(self) -> list[asyncio.Task[None]]:
         """Asks that were in flight when another began to lead: they are not cut off, GitLab may answer."""
         return self._asks_left
-
-    def reasons(self) -> dict[str, str]:
-        """Each pool that does not ask now, and why."""
-        return self._of_declared(reasons(self._fleet))
-
-    def warm(self) -> dict[str, WarmState]:
-        """How each pool stands with its warm machines."""
-        return warm_states(self._fleet)
-
-    def blocked(self) -> dict[str, str]:
-        """Those of `reasons` that are not just "no job" or "no room"."""
-        return self._of_declared(blocked(self._fleet))
-
-    def _of_declared(self, reasons: Mapping[str, str]) -> dict[str, str]:
-        return {name: why for name, why in reasons.items() if self._ctx.pools.is_declared(name)}
-
-    def faults(self) -> dict[str, tuple[set[str], dict[str, str]]]:
-        """For each kind of thing that jobs need: the names of all, and why some of them do not work."""
-        pools = self._ctx.pools.declared()
-        return {
-            "host": (set(self._ctx.drivers), self._ctx.host_troubles | self._ctx.host_faults),
-            "gitlab": ({pool.gitlab for pool in pools}, dict(self._ctx.gitlab_faults)),
-            "pool": ({pool.name for pool in pools}, self.blocked()),
-        }
-
-    def rooms(self) -> dict[str, Resources]:
-        """What hosts give out, of those that could be asked the last time."""
-        facts = {name: host.facts for name, host in self._fleet.hosts.items()}
-        return {name: told.capacity for name, told in facts.items() if told and told.capacity != NOTHING}
-
-    def standing(self) -> Standing:
-        """The fleet in numbers."""
-        return standing(self._fleet)
 
     @property
     def events_waiting(self) -> int:
@@ -248,13 +210,22 @@ class Controller:
             case Ask():
                 self._actors.act(self._once("ask"), lambda: self._ask(action))
             case Launch(machine_id=machine_id):
-                self._actors.act(machine_id, lambda: launch(self._ctx, machine_id))
+                self._launch(machine_id)
             case Assign():
                 self._actors.act(self._once("assign"), lambda: self._reported(action, self._assign(action)))
             case Refill():
                 self._actors.act(self._once("refill"), lambda: self._reported(action, self._refill(action)))
             case Retire(machine_id=machine_id, reason=reason):
                 self._sweep.retire(machine_id, reason)
+
+    def _launch(self, machine_id: str) -> None:
+        self._actors.act(machine_id, lambda: launch(self._ctx, machine_id))
+
+    def _launch_early(self, machine: MachineRecord) -> None:
+        """What the plan would say a commit later. Not if this controller decides no more."""
+        is_deciding = self._stop is not Stop.HAND_OVER and self._lost is None
+        if is_deciding and self._fleet.host(machine.host).is_usable(self._ctx.clock()):
+            self._launch(machine.machine_id)
 
     def _once(self, kind: str) -> str:
         """A key of its own: the plan itself sees to it that such an action is not said twice."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from firerunner.control.context import Context
 from firerunner.control.fitting import fitting_hosts
+from firerunner.control.pools import runner_mark
 from firerunner.control.warming import baked, warm_rule
 from firerunner.errors import ImageError
 from firerunner.images import Image, Manifest
@@ -57,7 +56,7 @@ class Declaring:
             warm_age_s=pool.warm.max_age,
             image=manifest.digest if manifest is not None else "",
             baked=baked(pool),
-            runner=sha256(pool.token.encode()).hexdigest(),
+            runner=runner_mark(pool),
             check_interval_s=pool.check_interval,
             packed=pool.placement == "pack",
             image_ready=pool.name not in self.faults,

@@ -8,9 +8,10 @@ here, and its answer shows a cancel (reference: gitlab.md 3.5, 3.6).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 
-from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
+from firerunner.control.failing import fail_machine
 from firerunner.control.settling import end, give_back_undelivered
 from firerunner.errors import GitLabError
 from firerunner.ledger import JobRecord, JobState
@@ -23,22 +24,44 @@ DELIVERED = frozenset({JobState.DELIVERED, JobState.RUNNING})
 
 
 async def keep_jobs(ctx: Context) -> None:
-    """Run for ever: keep each open job that nobody has spoken about for 30 seconds."""
+    """Run for ever: keep each open job that nobody has spoken about for 30 seconds.
+
+    Each GitLab has a round of its own, so that one that hangs does not have another's jobs taken for stuck.
+    """
     kept_at: dict[int, float] = {}
     canceling_since: dict[int, float] = {}
-    while True:
-        with ctx.outlived("keeping jobs alive"):
-            jobs = await ctx.ledger.jobs()
-            kept_at = {job.job_id: kept_at.get(job.job_id, job.taken_at) for job in jobs}
-            for job in jobs:
-                heard_at = ctx.heard_at(job.machine_id) if job.machine_id else 0.0
-                if ctx.clock() - max(kept_at[job.job_id], heard_at) >= KEEP_EVERY_S:
-                    kept_at[job.job_id] = ctx.clock()
-                    with ctx.outlived("keeping a job alive"):
-                        if await keep(ctx, job):
-                            await _patiently_cancel(ctx, job, canceling_since)
-            canceling_since = {key: at for key, at in canceling_since.items() if key in kept_at}
-        await asyncio.sleep(LOOK_EVERY_S)
+    rounds: dict[str, asyncio.Task[None]] = {}
+    try:
+        while True:
+            for gitlab in [name for name, task in rounds.items() if task.done()]:
+                rounds.pop(gitlab).result()
+            with ctx.outlived("keeping jobs alive"):
+                jobs = await ctx.ledger.jobs()
+                kept_at = {job.job_id: kept_at.get(job.job_id, job.taken_at) for job in jobs}
+                for gone in canceling_since.keys() - kept_at.keys():
+                    del canceling_since[gone]
+                for gitlab in {job.gitlab for job in jobs} - rounds.keys():
+                    due = [job for job in jobs if job.gitlab == gitlab and _is_due(ctx, job, kept_at)]
+                    kept_at |= {job.job_id: ctx.clock() for job in due}
+                    rounds[gitlab] = asyncio.create_task(_round(ctx, due, canceling_since))
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        for task in rounds.values():
+            task.cancel()
+        await asyncio.gather(*rounds.values(), return_exceptions=True)
+
+
+def _is_due(ctx: Context, job: JobRecord, kept_at: Mapping[int, float]) -> bool:
+    heard_at = ctx.heard_at(job.machine_id) if job.machine_id else 0.0
+    return ctx.clock() - max(kept_at[job.job_id], heard_at) >= KEEP_EVERY_S
+
+
+async def _round(ctx: Context, due: Collection[JobRecord], canceling_since: dict[int, float]) -> None:
+    """Raises NotLeader."""
+    for job in due:
+        with ctx.outlived("keeping a job alive"):
+            if await keep(ctx, job):
+                await _patiently_cancel(ctx, job, canceling_since)
 
 
 async def _patiently_cancel(ctx: Context, job: JobRecord, since: dict[int, float]) -> None:

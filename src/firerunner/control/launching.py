@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
+from firerunner.control.failing import fail_machine
 from firerunner.control.hosts import pause_host
 from firerunner.control.ids import new_credential
 from firerunner.control.warming import baked

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 
-from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
+from firerunner.control.failing import fail_machine
 from firerunner.control.lost import LOOK_UP, remember, restore
+from firerunner.control.taking import read_answers
 from firerunner.errors import MachineError, StaleWrite
 from firerunner.ledger import SIZED, MachineRecord, MachineState
 

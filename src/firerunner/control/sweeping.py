@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from firerunner.control.actors import Actors
-from firerunner.control.asking import fail_machine, read_answers
 from firerunner.control.context import Context
 from firerunner.control.deadlines import DELIVERY_S, Verdict, overdue
+from firerunner.control.failing import fail_machine
 from firerunner.control.lost import looked_up
 from firerunner.control.retiring import retire
 from firerunner.control.settling import (
@@ -14,6 +14,7 @@ from firerunner.control.settling import (
     needs_settling,
     settle,
 )
+from firerunner.control.taking import read_answers
 from firerunner.ledger import HostUse, JobRecord, JobState, MachineRecord, MachineState
 
 OVER = frozenset({JobState.ENDED, JobState.RETURNED})
@@ -51,8 +52,6 @@ class Sweep:
             with ctx.outlived(f"looking after {machine.machine_id}"):
                 await self._look_at(machine, jobs, finishing)
         self._actors.forget_old()
-        for key in [key for key, lock in ctx.locks.items() if not lock.locked()]:
-            del ctx.locks[key]
 
     def retire(self, machine_id: str, reason: str, judged: MachineState | None = None) -> None:
         """Start to unmake a machine."""

@@ -7,8 +7,8 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from firerunner.control.asking import fail_machine
 from firerunner.control.context import Context
+from firerunner.control.failing import fail_machine
 from firerunner.control.hosts import look_at_host
 from firerunner.control.pacing import rest
 from firerunner.control.sightings import Findings, compare, lost
@@ -73,6 +73,8 @@ class HostWatch:
         self._host = host
         self._retire = retire
         self._suspects: frozenset[str] = frozenset()
+        self._told: set[str] = set()
+        """Leaks that are in the journal."""
         self._braking_since: float | None = None
         self._held: frozenset[str] = frozenset()
         self._silent_since: float | None = None
@@ -175,10 +177,13 @@ class HostWatch:
             record = await self._ctx.ledger.machine(machine_id)
             if record is not None and record.state is not MachineState.GONE and record.host == self._host:
                 continue
-            self._ctx.metrics.count(LEAKS, self._host)
-            self._ctx.log.error("leaked machine found", host=self._host, machine=machine_id)
-            await self._ctx.ledger.note("machine", machine_id, "leak_found", {"host": self._host})
+            if machine_id not in self._told:  # one that does not go is found again and again
+                self._ctx.metrics.count(LEAKS, self._host)
+                self._ctx.log.error("leaked machine found", host=self._host, machine=machine_id)
+                await self._ctx.ledger.note("machine", machine_id, "leak_found", {"host": self._host})
+                self._told.add(machine_id)
             with self._ctx.outlived(f"removing the leaked {machine_id}"):
                 await self._ctx.assure()
                 await self._ctx.drivers[self._host].destroy(machine_id)
         self._suspects = findings.leaked
+        self._told &= findings.leaked

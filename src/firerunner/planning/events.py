@@ -43,6 +43,9 @@ class AskEnded:
     retry_at: float | None = None
     """Counts for `REFUSED`, `TROUBLE` and `RACED` only."""
     reason: str = ""
+    runner: str = ""
+    """With whose token it was asked, as in `PoolFacts`; what an old one was told does not hold for a new one.
+    Empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

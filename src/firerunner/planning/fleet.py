@@ -9,11 +9,10 @@ from __future__ import annotations
 import heapq
 from dataclasses import replace
 
-from firerunner.ledger.states import MachineState
+from firerunner.ledger.states import COMING_MACHINES, MachineState
 from firerunner.machines.spec import Resources
 from firerunner.planning.entries import NEVER, Chore, Claim, Host, Machine, Pool, Todo
 
-_UNBOOTED = frozenset({MachineState.CREATING, MachineState.BOOTING})
 _DEAD = frozenset({MachineState.FAILED, MachineState.RETIRING, MachineState.GONE})
 
 
@@ -95,7 +94,7 @@ class Fleet:
                 pool.waiting[machine.machine_id] = None
             elif machine.state is MachineState.RESERVED:
                 pool.reserved[machine.machine_id] = None
-            elif machine.state in _UNBOOTED:
+            elif machine.state in COMING_MACHINES:
                 pool.coming[machine.machine_id] = None
 
     def _unindex(self, machine: Machine) -> None:
@@ -113,11 +112,11 @@ class Fleet:
         pool = self.pool(new.pool)
         if new.state is MachineState.CREATING and old is not None:
             pool.begun.setdefault(new.machine_id, self.now)
-        elif new.state not in _UNBOOTED:
+        elif new.state not in COMING_MACHINES:
             began = pool.begun.pop(new.machine_id, None)
             if began is not None and new.state in {MachineState.WAITING, MachineState.BUSY}:
                 pool.experience.note_boot(self.now - began)
-        if old is None or old.state not in _UNBOOTED:
+        if old is None or old.state not in COMING_MACHINES:
             return
         if new.state is MachineState.FAILED:
             self.pool(new.pool).note_failure(self.now)

@@ -109,8 +109,9 @@ def _ask_ended(fleet: Fleet, event: AskEnded) -> None:
     if event.outcome is not AskOutcome.JOB:
         pool.streak = 0
         if event.outcome is not AskOutcome.NOTHING:
-            retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
-            pool.wait(retry_at, event.reason or f"the last ask ended in {event.outcome}")
+            if pool.facts is None or event.runner in {"", pool.facts.runner}:
+                retry_at = fleet.now + NOT_DONE_PAUSE_S if event.retry_at is None else event.retry_at
+                pool.wait(retry_at, event.reason or f"the last ask ended in {event.outcome}")
             pool.woken = True  # whoever woke the pool has not been served yet
         return
     pool.streak += 1

@@ -27,6 +27,7 @@ from firerunner.machines.flintlock.request import BOOT_ITEM, Place
 from firerunner.machines.spec import MachineSpec, Published, Resources
 
 from .conftest import World
+from .test_loop import Held
 
 pytestmark = pytest.mark.anyio
 
@@ -207,13 +208,21 @@ async def test_strangers_in_our_namespace_are_left_alone(fleet: Fleet) -> None:
 
 
 async def test_records_that_are_deleted_behind_our_back_are_reported_and_not_run_twice(fleet: Fleet) -> None:
+    others = fleet.vmms["kvm-3"].life = Held()
     jobs = await fleet.jobs(JOBS)
-    await fleet.until_busy("kvm-3", 1)
+    await fleet.until_busy("kvm-3", 6)
+    fleet.vmms["kvm-3"].life = short_life
     host = fleet.hosts["kvm-3"]
     for record in list(host.records.values())[:3]:  # fewer than the brake takes for a fault of the host
         await fleet.vmms["kvm-3"].remove(record)
         host.records.pop(record.uid)
 
+    async def all_reported() -> bool:
+        ends = [job.failure_reason for job in fleet.world.gitlab.jobs()]
+        return ends.count("runner_system_failure") == 3
+
+    await fleet.world.until(all_reported)
+    others.go_on.set()
     await fleet.check_all_ran_once(jobs)
 
 

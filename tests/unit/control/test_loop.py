@@ -9,7 +9,7 @@ import pytest
 from firerunner.control import controller, deadlines, keeping
 from firerunner.errors import LedgerError
 from firerunner.fakes.machines import Guest, good_life, start
-from firerunner.ledger import JobRecord, JobState, MachineState, NewJob
+from firerunner.ledger import HostUse, JobRecord, JobState, MachineRecord, MachineState, NewJob
 from firerunner.machines.spec import MachineSpec, Resources
 from tests.scene.paper import paper_image
 
@@ -278,7 +278,7 @@ async def test_a_refused_token_stops_the_pool_and_says_so(world: World) -> None:
     world.gitlab.delete_runner(world.token)
 
     async def refused() -> str:
-        return "refused the runner token" in world.controller.reasons().get("small", "")
+        return "refused the runner token" in world.controller.shows.reasons().get("small", "")
 
     assert await world.until(refused)
 
@@ -336,10 +336,10 @@ async def test_a_take_that_the_database_refuses_once_gives_each_job_its_own_answ
     ledger, refusals = world.context.ledger, [LedgerError("disk full")]
     take = ledger.take
 
-    async def stumbling(machine_id: str, job: NewJob) -> JobRecord:
+    async def stumbling(machine_id: str, job: NewJob, answer: bytes | None = None) -> JobRecord:
         if refusals:
             raise refusals.pop()
-        return await take(machine_id, job)
+        return await take(machine_id, job, answer)
 
     monkeypatch.setattr(ledger, "take", stumbling)
     jobs = [(await world.pipeline())[1] for _ in range(2)]
@@ -351,6 +351,55 @@ async def test_a_take_that_the_database_refuses_once_gives_each_job_its_own_answ
     assert refusals == []
     assert {job.status for job in jobs} == {"success"}
     await world.check_nothing_left()
+
+
+async def test_a_launch_begins_with_the_write_that_takes_the_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, steps = world.context.ledger, list[str]()
+    take, begin_launch = ledger.take, ledger.begin_launch
+
+    async def noted_take(machine_id: str, job: NewJob, answer: bytes | None = None) -> JobRecord:
+        steps.append("take" if answer else "take without the answer")
+        taken = await take(machine_id, job, answer)
+        steps.append("taken")
+        return taken
+
+    async def noted_launch(machine_id: str, credential_hash: str) -> tuple[MachineRecord, int]:
+        steps.append("launch")
+        return await begin_launch(machine_id, credential_hash)
+
+    monkeypatch.setattr(ledger, "take", noted_take)
+    monkeypatch.setattr(ledger, "begin_launch", noted_launch)
+    _, job = await world.pipeline()
+    await world.ended(job)
+
+    assert steps == ["take", "launch", "taken"]
+
+
+async def test_a_host_that_may_get_no_machine_since_the_ask_gets_none(world: World) -> None:
+    """GitLab held the ask open meanwhile. With no other host, its job waits for this one."""
+    asking = world.gitlab.misbehave("/api/v4/jobs/request", hold=True, times=1)
+    _, job = await world.pipeline()
+
+    async def asked() -> bool:
+        return asking.used > 0
+
+    await world.until(asked)
+    await world.ledger.use_host("local", HostUse.CORDONED)
+
+    async def heeded() -> bool:
+        return "local" in world.context.host_orders
+
+    await world.until(heeded)
+    asking.release()
+    await world.gitlab.wait_for_job(job, "running")
+    await asyncio.sleep(1)  # what it has decided by then shows
+    assert world.driver.created == []
+
+    await world.ledger.use_host("local", HostUse.NORMAL)
+    await world.ended(job)
+    assert job.status == "success"
 
 
 async def test_an_observer_that_stumbles_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,11 +56,11 @@ async def test_a_job_that_a_crash_between_201_and_commit_has_lost_is_run_again(w
     world.api_token = world.gitlab.api_token
     arrived: list[bytes] = []
 
-    async def never(machine_id: str, raw: bytes) -> None:
-        arrived.append(raw)
+    async def never(machine_id: str, job: Any, answer: bytes) -> None:
+        arrived.append(answer)
         await asyncio.Event().wait()
 
-    world.context.ledger.keep_answer = never
+    world.context.ledger.take = never
     _, job = await world.pipeline()
     await world.until(lambda: _has(arrived))
     await world.crash()

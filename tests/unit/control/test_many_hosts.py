@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from firerunner.control import sightings
-from firerunner.errors import HostUnreachable
+from firerunner.errors import HostUnreachable, MachineError
 from firerunner.fakes.gitlab.model import Job
 from firerunner.fakes.machines import FakeDriver, Guest, good_life, start
 from firerunner.ledger import HostUse, MachineRecord, MachineState
-from firerunner.machines.spec import Resources, Sighting
+from firerunner.machines.spec import MachineSpec, Resources, Sighting
 
 from .conftest import World
 
@@ -195,7 +195,7 @@ async def test_the_reason_of_a_pool_names_what_an_operator_said(world: World) ->
 
     async def said() -> bool:
         return any(
-            "cordoned by an operator (new kernel)" in why for why in world.controller.reasons().values()
+            "cordoned by an operator (new kernel)" in why for why in world.controller.shows.reasons().values()
         )
 
     await world.until(said)
@@ -249,6 +249,27 @@ async def test_records_that_vanish_together_are_believed_when_an_operator_says_s
     for job in jobs:
         await world.ended(job)
     assert {(job.status, job.failure_reason) for job in jobs} == {("failed", "runner_system_failure")}
+
+
+async def test_a_leak_that_does_not_go_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    async def hangs(_driver: FakeDriver, machine_id: str) -> None:
+        tries.append(machine_id)
+        raise MachineError("it does not end after SIGKILL")
+
+    async def was_tried_again() -> bool:
+        return len(tries) > 2
+
+    monkeypatch.setattr(FakeDriver, "destroy", hangs)
+    world.driver.life = never_boots
+    image = world.context.resolve_image("demo").files
+    await world.driver.create(MachineSpec("fr-stranger00000", Resources(1, 1, 1), image, "g:1", "none"))
+
+    await world.until(was_tried_again)
+
+    entries = await world.ledger.journal(subject="fr-stranger00000")
+    assert [entry.event for entry in entries] == ["leak_found"]
 
 
 async def test_a_machine_that_its_host_starts_again_runs_nothing_and_its_job_is_reported(

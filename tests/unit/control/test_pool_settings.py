@@ -259,7 +259,7 @@ async def test_a_pool_that_no_host_could_serve_takes_no_job_and_says_why(world: 
     await restarted(world)
     _, job = await world.pipeline()
     await asyncio.sleep(QUIET_S)
-    waiting_for, reason = job.status, world.controller.reasons().get("small", "")
+    waiting_for, reason = job.status, world.controller.shows.reasons().get("small", "")
     able = world.drivers["other"] = FakeDriver()
     await restarted(world)
 
@@ -276,7 +276,7 @@ async def test_a_host_that_waits_for_a_restart_is_said_and_ends_nothing(world: W
     world.controller.set_pools({"small": moved})
     _, job = await world.pipeline()
     await asyncio.sleep(QUIET_S)
-    waiting_for, reason = job.status, world.controller.reasons().get("small", "")
+    waiting_for, reason = job.status, world.controller.shows.reasons().get("small", "")
 
     world.controller.set_pools({"small": moved.model_copy(update={"hosts": ()})})
 

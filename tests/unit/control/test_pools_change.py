@@ -12,7 +12,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from firerunner.fakes.gitlab import FakeGitLab
+from firerunner.fakes.gitlab import FakeGitLab, too_many_requests
 from firerunner.fakes.machines import Guest, start
 from firerunner.gitlab import (
     Answer,
@@ -49,6 +49,33 @@ async def test_a_rotated_token_is_used_at_once_after_a_refusal(world: World) -> 
     assert (await world.ended(job)).status == "success"
 
 
+async def test_a_limit_told_to_the_old_token_does_not_hold_for_a_new_one(world: World) -> None:
+    world.gitlab.misbehave(too_many_requests("/api/v4/jobs/request", 600, times=1))
+    await world.until(lambda: _reason(world, "next try in"))
+    _, job = await world.pipeline()
+
+    token = world.gitlab.add_runner(["small"], run_untagged=True)
+    pool = world.context.pools["small"].model_copy(update={"runner_token": SecretStr(token)})
+    world.controller.set_pools({"small": pool})
+
+    assert (await world.ended(job)).status == "success"
+
+
+async def test_a_limit_is_kept_over_a_restart_for_the_token_that_it_was_told_to(world: World) -> None:
+    world.gitlab.misbehave(too_many_requests("/api/v4/jobs/request", 600, times=1))
+    await world.until(lambda: _reason(world, "next try in"))
+    await world.hand_over()
+    await world.start()
+    await world.until(lambda: _reason(world, "not to be asked"))
+    await world.hand_over()
+    _, job = await world.pipeline()
+
+    world.token = world.gitlab.add_runner(["small"], run_untagged=True)
+    await world.start()
+
+    assert (await world.ended(job)).status == "success"
+
+
 async def test_a_withdrawn_pool_takes_no_more_jobs_and_ends_what_it_has(world: World) -> None:
     let_go = asyncio.Event()
 
@@ -73,7 +100,7 @@ async def test_a_withdrawn_pool_takes_no_more_jobs_and_ends_what_it_has(world: W
     await asyncio.sleep(1.0)  # two check intervals
     assert second.status == "pending"
     assert len(world.gitlab.calls("POST", "/jobs/request")) == asks
-    assert world.controller.reasons() == {}
+    assert world.controller.shows.reasons() == {}
     world.controller.set_pools({"small": world.context.pools["small"]})
     assert (await world.ended(second)).status == "success"
     await world.finish()
@@ -184,7 +211,7 @@ async def _asked(shown: set[tuple[str, str]]) -> bool:
 
 
 async def _reason(world: World, word: str) -> bool:
-    return any(word in why for why in world.controller.reasons().values())
+    return any(word in why for why in world.controller.shows.reasons().values())
 
 
 async def _running(world: World) -> bool:

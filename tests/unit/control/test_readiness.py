@@ -31,6 +31,10 @@ class Parts:
         }
     )
 
+    @property
+    def shows(self) -> Parts:
+        return self
+
     def faults(self) -> Faults:
         return self.found
 

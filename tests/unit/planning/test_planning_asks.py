@@ -108,6 +108,16 @@ def test_a_refusal_of_the_old_token_says_nothing_of_a_new_one() -> None:
     assert told.pool(runner="new") + told.tick(5.0) == [Ask("demo", A, "local")]
 
 
+def test_a_refusal_that_comes_after_the_token_was_replaced_does_not_hold_up_the_new_one() -> None:
+    told, _ = started(runner="old")
+    told.machine(A, RESERVED, room=False)
+    assert told.pool(runner="new") == []
+
+    asks = told.ended(AskOutcome.REFUSED, retry_at=1060.0, reason="GitLab refused it", runner="old")
+
+    assert asks == [Ask("demo", A, "local")]
+
+
 def test_an_ask_that_could_not_even_begin_is_tried_again() -> None:
     told, [ask] = started(check_interval_s=300.0)
 

@@ -51,7 +51,7 @@ async def test_tokens_open_the_api_and_are_taken_up_anew(tmp_path: Path) -> None
 
     assert (order.use, order.reason) == (HostUse.DRAINING, "new kernel")
     assert (host["use"], host["name"], host["driver"]) == ("draining", "local", "qemu")
-    assert (pool["name"], bool(pool["silent"])) == ("small", True)
+    assert (pool["name"], pool["state"], bool(pool["silent"])) == ("small", "blocked", True)
     assert not any(token in it.log for token in (READ, OPERATE, NEW))
 
 
