@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from firerunner.ledger import HostUse, JobState, MachineState
+from firerunner.planning import PoolState
 
 Item = TypeVar("Item")
 Seconds = Annotated[float, Field(description="Unix seconds.")]
@@ -107,6 +108,14 @@ class Pool(_Told):
     warm_fewer: Annotated[str | None, Field(description="Why there are fewer, and none comes; else null.")]
     machines: Annotated[int, Field(description="Live machines that work for it.")]
     jobs: Annotated[int, Field(description="Its machines that have a job.")]
+    state: Annotated[
+        PoolState | None,
+        Field(
+            description="`asking`; `idle` until its next ask; `limit` and `no_room` keep it from asking; "
+            "`homeless`: a job needs another machine first; `blocked`: it may not ask. Null if that is not "
+            "known here, as where another controller leads."
+        ),
+    ]
     silent: Annotated[str | None, Field(description="Why it does not ask GitLab now; null while it does.")]
 
 

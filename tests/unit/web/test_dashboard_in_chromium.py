@@ -79,6 +79,7 @@ async def place(folder: Path) -> AsyncIterator[Place]:
             async with serving(given) as port:
                 it = Place(folder, given, browser, port)
                 yield it
+                await browser.close()  # before the service: what it loads just now is no complaint
         finally:
             await browser.close()
             await ledger.aclose()
@@ -172,7 +173,9 @@ async def test_a_page_left_open_over_a_restart_goes_on(tmp_path: Path) -> None:
                 await page.keyboard.press("Enter")
                 await page.wait_for_url("**/jobs")
                 await expect(page.locator("#live")).to_have_text("live")
+                quiet = await page.evaluate("getComputedStyle(live).color")
             await expect(page.locator("#live")).to_have_text("not live: trying again")
+            loud = await page.evaluate("getComputedStyle(live).color")
             again = Given(ledger)  # all that is in memory is new
             again.configure()
             await ledger.reserve("fr-zzzzzzzzzzzz", "small", "local", SMALL, "sha256:1")
@@ -187,6 +190,8 @@ async def test_a_page_left_open_over_a_restart_goes_on(tmp_path: Path) -> None:
         finally:
             await browser.close()
             await ledger.aclose()
+
+    assert quiet != loud
 
 
 async def test_every_page_in_dark_and_in_light_has_nothing_to_complain_of(tmp_path: Path) -> None:
@@ -208,6 +213,162 @@ async def test_every_page_in_dark_and_in_light_has_nothing_to_complain_of(tmp_pa
     assert len(set(backs)) == 2
     assert wide
     assert scripted  # the policy lets no inline script run, should one ever get in
+
+
+LONG = "n" * 300
+HOSTILE = "\u202egnp.exe </td><b>" + "long words " * 30
+
+TOO_FAINT = """() => {
+  const canvas = document.createElement('canvas');
+  const painter = canvas.getContext('2d', {willReadFrequently: true});
+  const rgba = (colour) => {
+    painter.clearRect(0, 0, 1, 1);
+    painter.fillStyle = colour;
+    painter.fillRect(0, 0, 1, 1);
+    return [...painter.getImageData(0, 0, 1, 1).data];
+  };
+  const over = (top, under) =>
+    top.slice(0, 3).map((c, i) => c * top[3] / 255 + under[i] * (1 - top[3] / 255));
+  const behind = (element) => element === null ? [255, 255, 255]
+    : over(rgba(getComputedStyle(element).backgroundColor), behind(element.parentElement));
+  const linear = (c) => c <= 10 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const found = [];
+  const judge = (element, what, least) => {
+    const under = behind(element), own = over(rgba(getComputedStyle(element)[what]), under);
+    const it = ratio(light(own), light(under));
+    if (it < least) found.push(`${element.className.baseVal ?? element.className} ${it.toFixed(2)}`);
+  };
+  for (const element of document.querySelectorAll('body *'))
+    if ([...element.childNodes].some((each) => each.nodeType === 3 && each.data.trim()))
+      judge(element, 'color', 4.5);
+  for (const rect of document.querySelectorAll('rect[class^="f-"]')) judge(rect, 'fill', 3);
+  for (const box of document.querySelectorAll('input:not([type=hidden])')) judge(box, 'borderTopColor', 3);
+  return found;
+}"""
+
+ALL_STATES = """() => {
+  const heading = document.querySelector('.heading');
+  const space = 'http://www.w3.org/2000/svg', drawing = document.createElementNS(space, 'svg');
+  const timed = ['taken', 'assigned', 'delivered', 'running', 'reserved', 'creating', 'booting', 'waiting',
+    'busy', 'failed', 'retiring'];
+  for (const state of timed) {
+    drawing.append(document.createElementNS(space, 'rect'));
+    drawing.lastChild.setAttribute('class', `f-${state}`);
+  }
+  document.body.append(drawing);
+  const others = ['asks', 'idle', 'full', 'blocked', 'cordoned', 'draining', 'returned', 'held'];
+  for (const state of [...timed, ...others]) {
+    heading.append(document.createElement('span'));
+    Object.assign(heading.lastChild, {className: `state s-${state}`, textContent: state});
+  }
+}"""
+
+
+async def test_text_and_states_stand_out_in_dark_and_in_light(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        it.given.silent = "its image is missing"
+        faint = {}
+        for scheme in ("light", "dark"):
+            page = await it.page(color_scheme=scheme)
+            for path in ("/", "/hosts", "/journal", "/jobs/7", "/sign-in"):
+                await page.goto(path)
+                faint[f"{path} {scheme}"] = await page.evaluate(TOO_FAINT)
+            await page.goto("/machines")
+            await page.evaluate(ALL_STATES)
+            faint[f"states {scheme}"] = await page.evaluate(TOO_FAINT)
+
+    assert {where: what for where, what in faint.items() if what} == {}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_long_names_leave_nothing_beyond_the_edge(tmp_path: Path, width: int, height: int) -> None:
+    async with place(tmp_path) as it:
+        ledger, odd = it.given.ledger, "fr-dddddddddddd"
+        for number, name in ((9, LONG), (10, HOSTILE)):
+            machine = f"{odd[:-2]}{number:02}"
+            await ledger.reserve(machine, "small", "kvm-1", SMALL, "sha256:1")
+            await ledger.begin_ask(machine)
+            await ledger.take(machine, NewJob(number, "t", name, 3, "g/" + "sub/" * 60, 60))
+        await ledger.use_host("kvm-1", HostUse.CORDONED, LONG)
+        it.given.silent = HOSTILE
+        page = await it.page(viewport={"width": width, "height": height})
+        beyond, rows = {}, {}
+        for path in ("/", "/machines", "/hosts", "/jobs", "/journal", "/jobs/9"):
+            await page.goto(path)
+            beyond[path] = await page.evaluate(
+                "[document.documentElement, ...document.querySelectorAll('.scroll')]"
+                ".map((each) => each.scrollWidth - each.clientWidth)"
+            )
+            rows[path] = await page.evaluate(
+                "Math.max(0, ...[...document.querySelectorAll('.t-machines tr, .t-jobs tr')]"
+                ".map((row) => row.offsetHeight))"
+            )
+        why = (
+            await (await it.page(viewport={"width": width, "height": height})).locator(".why").bounding_box()
+        )
+
+    assert {path: sizes for path, sizes in beyond.items() if max(sizes) > 0} == {}
+    assert max(rows.values()) < 200  # pixels: a name takes a few lines, not the screen
+    assert why is not None
+    assert why["width"] > 150  # words, not a column of letters
+
+
+async def test_whose_row_goes_is_left_at_the_next_one_that_is_shown(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        it.given.crowd(5)
+        page = await it.page("/machines")
+        await expect(page.locator("#live")).to_have_text("live")
+        await page.keyboard.press("/")
+        await page.keyboard.type("fr-00000000000")
+        counted = await page.locator(".filter .count").inner_text()
+        await page.locator("#machine-fr-000000000001 a").first.focus()
+        del it.given.more[1]
+        await it.given.move_one_of_crowd(0, MachineState.CREATING)
+        await expect(page.locator("#machine-fr-000000000001")).to_have_count(0)
+        after = await focused(page)
+
+    assert counted == "5 of 7"
+    assert after == "fr-000000000002"
+
+
+async def test_a_page_that_hears_nothing_says_so_and_asks_anew(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        page = await it.page("/machines")
+        await expect(page.locator("#live")).to_have_text("live")
+        await page.clock.install()
+        await page.reload()
+        await expect(page.locator("#live")).to_have_text("live")
+        async with page.expect_request("**/live?*"):
+            await page.clock.fast_forward(60_000)
+        await expect(page.locator("#live")).to_have_text("live")
+
+
+async def test_a_page_stands_still_for_as_long_as_one_wishes(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        page, other = await it.page("/machines"), await it.page("/machines")
+        await expect(page.locator("#live")).to_have_text("live")
+        await page.keyboard.press("p")
+        await expect(page.locator("#live")).to_have_text("paused")
+        await it.given.ledger.move_machine(A, MachineState.BOOTING)
+        await expect(other.locator(f"#machine-{A}")).to_contain_text("booting")
+        still = await page.locator(f"#machine-{A}").inner_text()
+        await page.get_by_role("button", name="Go on").press("Enter")
+        await expect(page.locator(f"#machine-{A}")).to_contain_text("booting")
+        await expect(page.locator("#live")).to_have_text("live")
+
+    assert "creating" in still
+
+
+async def test_without_script_there_is_nothing_that_does_nothing(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        page = await it.page("/machines", java_script_enabled=False)
+        row = await page.locator(f"#machine-{A}").inner_text()
+        shown = [await page.locator(what).is_visible() for what in ("#live", "#pause", "input[type=search]")]
+
+    assert "since Jan 01 00:16:40" in row
+    assert shown == [False, False, False]
 
 
 async def test_a_thousand_machines_are_filtered_and_followed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from web_given import OPERATE, SMALL, A, Given
 
 from firerunner.errors import LedgerError
 from firerunner.ledger import MachineState, NewJob
+from firerunner.planning import PoolState
 from firerunner.web.dashboard import live
 from firerunner.web.dashboard.live import Live
 from firerunner.web.dashboard.reader import Reader
@@ -121,6 +122,21 @@ async def test_who_may_look_no_more_is_sent_away(monkeypatch: pytest.MonkeyPatch
     assert got == ["retry", "change", "well", "leave"]
 
 
+async def test_who_may_look_no_more_is_sent_away_while_much_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT_S", 2.0)
+    world, kinds = World(), []
+    async with (
+        asyncio.timeout(20),
+        aclosing(Live(world, look_every_s=0.001).stream("jobs", "", lambda: False)) as events,
+    ):
+        async for event in events:
+            kinds.append(told(event)[0])
+            world.rows = {"a": f"<p>{len(kinds)}"}  # so that there is always something new
+
+    assert kinds[-1] == "leave"
+    assert kinds.count("change") > 1
+
+
 async def test_the_end_of_the_service_ends_all_streams() -> None:
     it = Live(World())
     async with asyncio.timeout(30), aclosing(it.stream("jobs", "", lambda: True)) as events:
@@ -193,6 +209,21 @@ async def test_a_thousand_machines_are_one_page_and_a_change_is_one_row(given: G
     assert len(change) < 2000
 
 
+async def test_a_held_machine_is_seen_among_the_others(given: Given) -> None:
+    await given.fill()
+    for to in (MachineState.BOOTING, MachineState.WAITING, MachineState.BUSY):
+        await given.ledger.move_machine(A, to)
+    await given.ledger.hold(A, 60, 1)
+    cookie = await session(given, OPERATE)
+
+    machines, journal = [(await look(given, path, cookie)).text for path in ("/machines", "/journal")]
+
+    assert '<span class="state s-held">held</span>' in machines
+    assert '<span class="state s-held">1 held</span>' in machines
+    assert '<span class="state s-busy">1 busy</span>' in machines
+    assert ">Jan 01 00:17:40</time>" in journal  # until when
+
+
 async def test_a_job_is_shown_with_its_console_and_its_states(given: Given) -> None:
     await given.fill()
     given.consoles[A] = b"\x1b[1mbooted\x1b[0m\r\n"
@@ -204,6 +235,28 @@ async def test_a_job_is_shown_with_its_console_and_its_states(given: Given) -> N
     assert "group/project" in page
     assert f'href="/machines/{A}/destroy"' in page
     assert 'href="/jobs/7/cancel"' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "asks", "others"),
+    [
+        (PoolState.ASKING, "asks", 1, ""),
+        (PoolState.IDLE, "idle", 1, ""),
+        (PoolState.LIMIT, "full", 0, "1 full"),
+        (PoolState.NO_ROOM, "full", 0, "1 full"),
+        (PoolState.HOMELESS, "waits", 0, "1 full"),
+        (PoolState.BLOCKED, "blocked", 0, "1 blocked"),
+    ],
+)
+async def test_a_pool_between_two_asks_is_told_from_one_that_cannot_ask(
+    given: Given, state: PoolState, word: str, asks: int, others: str
+) -> None:
+    given.state, given.silent = state, "GitLab had no job; next ask in 2.0 s"
+
+    page = (await look(given, "/", await session(given, OPERATE))).text
+
+    assert f'<span class="state s-{word}">{word}</span> <span class="why">GitLab had no job' in page
+    assert f"<b>{asks}<small> of 1</small></b>pools ask GitLab{others and f'<em>{others}</em>'}</a>" in page
 
 
 async def test_a_controller_that_stands_by_says_what_it_does_not_know(given: Given) -> None:

@@ -74,7 +74,7 @@ def test_states_of_job_and_machine_stand_on_one_scale() -> None:
         ("job", [("taken", 20, 0, False), ("assigned", 20, 40, False), ("running", 60, 40, False)], "ended"),
         ("machine", [("reserved", 0, 50, False), ("busy", 50, 50, False)], "gone"),
     ]
-    assert found[0].spans[0].width == LEAST_PERCENT
+    assert round(found[0].spans[0].width, 3) == LEAST_PERCENT
 
 
 def test_what_is_not_over_goes_on_until_now() -> None:
@@ -83,3 +83,18 @@ def test_what_is_not_over_goes_on_until_now() -> None:
     assert (job.spans[-1].goes_on, job.spans[-1].seconds, job.over) == (True, 14.0, None)
     assert (machine.spans[-1].goes_on, machine.spans[-1].seconds) == (True, 15.0)
     assert lanes([], BOTH, now=28.0) == []
+
+
+@given(st.lists(st.floats(0, 1e5), min_size=1, max_size=12), st.floats(0, 1e5))
+def test_each_state_is_seen_however_short_and_none_hides_another(times: list[float], rest: float) -> None:
+    states = ["reserved", "creating", "booting", "waiting", "busy", "failed", "retiring"]
+    moves = [moved(at, "machine", "fr-a", states[n % 7]) for n, at in enumerate(sorted(times))]
+
+    (lane,) = lanes(moves, [("machine", "fr-a")], now=max(times) + rest)
+
+    assert all(span.width > LEAST_PERCENT - 1e-6 for span in lane.spans)
+    assert all(
+        one.left + one.width <= other.left + 1e-6
+        for one, other in zip(lane.spans, lane.spans[1:], strict=False)
+    )
+    assert lane.spans[-1].left + lane.spans[-1].width <= 100 + 1e-6

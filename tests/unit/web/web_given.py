@@ -25,6 +25,7 @@ from firerunner.ledger import (
     NewJob,
 )
 from firerunner.machines.spec import Resources
+from firerunner.planning import PoolState
 from firerunner.settings import ApiSettings, WebhookSettings
 from firerunner.telemetry import Metrics
 from firerunner.telemetry.catalogue import API_REQUESTS
@@ -68,6 +69,8 @@ class Given:
     """Machines that the ledger does not know; quicker than to write many into it."""
     silent: str | None = None
     """Why the one pool does not ask."""
+    state: PoolState | None = PoolState.ASKING
+    """Of the one pool."""
     leads: bool = True
     now: float = 1000.0
     """For sessions."""
@@ -203,6 +206,7 @@ class Given:
                     "warm_fewer": None,
                     "machines": len(machines),
                     "jobs": 1,
+                    "state": self.state,
                     "silent": self.silent,
                 },
                 resources=Size.model_validate(SMALL),

@@ -19,7 +19,7 @@ LOOK_EVERY_S = 1.0
 SHARE = 10
 """A look that takes long is followed by a pause so many times as long."""
 HEARTBEAT_S = 15.0
-"""How often somebody who sees no change is told that all is well, if they still may look."""
+"""How often each viewer is told that all is well, if they still may look: also one for whom much changes."""
 FULL_AGAIN_S = 15
 
 
@@ -74,8 +74,16 @@ class Live:
             yield b"retry: 1000\n\n"
             shown: View | None = None
             trouble = ""
+            loop = asyncio.get_running_loop()
+            judged = loop.time()
             while not self._closed:
                 changed = self._changed
+                if loop.time() - judged >= HEARTBEAT_S:
+                    judged = loop.time()
+                    if not may():
+                        yield event("leave", "")
+                        return
+                    yield event("well", "")
                 if self._trouble != trouble:
                     trouble = self._trouble
                     yield event("trouble", plain(trouble))
@@ -88,11 +96,7 @@ class Live:
                     if told is not None:
                         yield event("change", told, view.version)
                     shown = view
-                if not await _happened(changed, HEARTBEAT_S):
-                    if not may():
-                        yield event("leave", "")
-                        return
-                    yield event("well", "")
+                await _happened(changed, judged + HEARTBEAT_S - loop.time())
 
     @contextlib.contextmanager
     def _seat(self, name: str) -> Iterator[None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from firerunner.errors import FireRunnerError
-from firerunner.ledger import OPEN_JOBS, JournalEntry, MachineRecord
+from firerunner.ledger import OPEN_JOBS, JobState, JournalEntry, MachineRecord, MachineState
 from firerunner.machines.spec import MACHINE_ID
 from firerunner.web.dashboard.render import piece
 from firerunner.web.dashboard.timeline import lanes
@@ -95,12 +96,19 @@ class Reader:
             )
             for machine in fleet.machines
         }
-        return {"count": self._one("count", len(fleet.machines), "live machine"), "machines": rows}
+        counts = Counter(machine.state.value for machine in fleet.machines)
+        counts["held"] = sum(machine.held_until is not None for machine in fleet.machines)
+        return {
+            "count": self._one("count", "live machine", _in_order(counts, MachineState)),
+            "machines": rows,
+        }
 
     async def _jobs(self, fleet: Fleet) -> Mapping[str, Pieces]:
         newest = await self._ledger.jobs_page(None, limit=ROWS)
         over = [job for job in newest if job.state not in OPEN_JOBS]
+        counts = Counter(job.state.value for job in fleet.jobs)
         return {
+            "count": self._one("count", "open job", _in_order(counts, JobState)),
             "open": self._each("job", fleet.jobs[::-1], lambda job: str(job.job_id)),
             "over": self._each("job", over, lambda job: str(job.job_id)),
         }
@@ -174,3 +182,8 @@ class Reader:
         if made is None or made[0] != facts:
             made = self._made[key] = (facts, str(piece(macro)(key, *facts)))
         return made[1]
+
+
+def _in_order(counts: Mapping[str, int], states: type[MachineState] | type[JobState]) -> dict[str, int]:
+    """By the way of life, so that a number stands at the same place always."""
+    return {name: counts[name] for name in (*states, "held") if counts[name]}

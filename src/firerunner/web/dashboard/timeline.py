@@ -63,13 +63,16 @@ _STATES = frozenset(state.value for state in (*JobState, *MachineState))
 
 def _lane(kind: str, subject: str, moves: list[JournalEntry], first: float, last: float) -> Lane:
     whole = max(last - first, 0.001)
-    spans = []
-    for row, following in zip(moves, [*moves[1:], None], strict=True):
-        if row.to_state in _OVER:
-            continue
-        end = max(last if following is None else following.at, row.at)
-        left = min(100 * (row.at - first) / whole, 100 - LEAST_PERCENT)
-        width = max(100 * (end - row.at) / whole, LEAST_PERCENT)
-        spans.append(Span(str(row.to_state), row.at, end, left, width, following is None))
+    shown = [row for row in moves if row.to_state not in _OVER]
+    ends = [*(row.at for row in moves[1:]), last][: len(shown)]
+    spans: list[Span] = []
+    free = 0.0
+    for number, (row, until) in enumerate(zip(shown, ends, strict=True)):
+        end = max(until, row.at)
+        # Side by side: a later one over it would hide what lasted a moment.
+        latest = 100 - LEAST_PERCENT * (len(shown) - number)
+        left = min(max(100 * (row.at - first) / whole, free), latest)
+        free = min(max(100 * (end - first) / whole, left + LEAST_PERCENT), latest + LEAST_PERCENT)
+        spans.append(Span(str(row.to_state), row.at, end, left, free - left, row is moves[-1]))
     over = moves[-1].to_state if moves[-1].to_state in _OVER else None
     return Lane(kind, subject, tuple(spans), over)

@@ -29,6 +29,8 @@ function tick(within = document) {
 
 // Changes
 
+const SILENT_MS = 40_000;  // Something is heard every 15 seconds.
+
 function made(html, place) {
   const template = document.createElement("template");
   template.innerHTML = html;  // of the service's own templates, which escape
@@ -37,16 +39,30 @@ function made(html, place) {
   return element;
 }
 
+const LINKS = "a, button, input, [tabindex]";
+
+function focus(element) {
+  (element || document.getElementById("main")).focus({ preventScroll: true });
+}
+
 function replace(old, fresh) {
-  const links = [...old.querySelectorAll("a, button, input, [tabindex]")];
-  const focused = old === document.activeElement ? -1 : links.indexOf(document.activeElement);
   const hadFocus = old.contains(document.activeElement);
-  const scrolled = old.scrollTop, atEnd = scrolled + old.clientHeight >= old.scrollHeight - 4;
+  const focused = hadFocus ? [...old.querySelectorAll(LINKS)].indexOf(document.activeElement) : -1;
+  // Only where it is needed: to ask for a size has the browser lay out the whole page, for each row anew.
+  const scrolls = old.tagName === "PRE";
+  const scrolled = scrolls && old.scrollTop, atEnd = scrolls && scrolled + old.clientHeight >= old.scrollHeight - 4;
   old.replaceWith(fresh);
-  if (fresh.scrollHeight > fresh.clientHeight) fresh.scrollTop = atEnd ? fresh.scrollHeight : scrolled;
-  if (!hadFocus) return;
-  const target = focused < 0 ? fresh : fresh.querySelectorAll("a, button, input, [tabindex]")[focused];
-  if (target) target.focus({ preventScroll: true });
+  if (scrolls) fresh.scrollTop = atEnd ? fresh.scrollHeight : scrolled;
+  if (hadFocus) focus(focused < 0 ? fresh : fresh.querySelectorAll(LINKS)[focused] || fresh.querySelector(LINKS));
+}
+
+function drop(row) {
+  if (!row) return;
+  const hadFocus = row.contains(document.activeElement);
+  let next = row.nextElementSibling;
+  while (next?.hidden) next = next.nextElementSibling;
+  row.remove();
+  if (hadFocus) focus(next?.querySelector(LINKS));
 }
 
 function apply(change) {
@@ -56,11 +72,10 @@ function apply(change) {
     const focused = document.activeElement && document.activeElement.closest("[id]");
     const key = focused && place.contains(focused) ? focused.id : null;
     place.replaceChildren(...change.all.map((html) => made(html, place)));
-    const again = key && document.getElementById(key);
-    if (again) (again.querySelector("a") || again).focus({ preventScroll: true });
+    if (key) focus(document.getElementById(key)?.querySelector(LINKS));
     return;
   }
-  for (const key of change.drop) document.getElementById(key)?.remove();
+  for (const key of change.drop) drop(document.getElementById(key));
   for (const [key, before, html] of change.put) {
     const old = document.getElementById(key);
     if (old) replace(old, made(html, place));
@@ -73,10 +88,17 @@ function follow() {
   let version = body.dataset.version;
   let source = null;
   let again = 0;
+  let heard = 0;
+  let paused = false;
 
   function open() {
+    if (paused) return;
     clearTimeout(again);
+    heard = Date.now();
     source = new EventSource(`/live?view=${encodeURIComponent(body.dataset.view)}&have=${version}`);
+    for (const kind of ["open", "change", "well", "trouble"]) {
+      source.addEventListener(kind, () => { heard = Date.now(); });
+    }
     source.addEventListener("change", (event) => {
       JSON.parse(event.data).forEach(apply);
       version = event.lastEventId;
@@ -105,11 +127,30 @@ function follow() {
 
   // A browser has six connections for all its windows here: one that nobody sees gives its own back.
   document.addEventListener("visibilitychange", () => {
+    if (paused) return;
     if (!document.hidden) { if (!source) open(); return; }
     clearTimeout(again);
     close();
     say("off", "not live while hidden");
   });
+  // A connection may be dead without a word: the computer slept, or what is in between has gone.
+  setInterval(() => {
+    if (!source || Date.now() - heard < SILENT_MS) return;
+    close();
+    say("lost", "not live: trying again");
+    open();
+  }, 1000);
+  function pause() {
+    paused = !paused;
+    pauses.textContent = paused ? "Go on" : "Pause";
+    if (!paused) { open(); return; }
+    clearTimeout(again);
+    close();
+    say("off", "paused");
+  }
+  const pauses = document.getElementById("pause");
+  pauses.hidden = false;
+  pauses.addEventListener("click", pause);
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   open();
@@ -122,12 +163,19 @@ const filters = [...document.querySelectorAll("input[data-filter]")];
 function filterAll() {
   for (const input of filters) {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let all = 0, shown = 0;
     for (const place of input.dataset.filter.split(" ")) {
       for (const row of document.getElementById(place)?.children || []) {
         const text = words.length ? row.textContent.toLowerCase() : "";
-        row.hidden = !words.every((word) => text.includes(word));
+        const hidden = !words.every((word) => text.includes(word));
+        if (row.hidden !== hidden) row.hidden = hidden;
+        all += 1;
+        if (!hidden) shown += 1;
       }
     }
+    const told = words.length ? `${shown} of ${all}` : "";
+    const counter = input.nextElementSibling;
+    if (counter.textContent !== told) counter.textContent = told;
   }
 }
 
@@ -148,6 +196,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     filters[0].focus();
   }
+  if (event.key === "p") document.getElementById("pause")?.click();
   const link = /^[1-9]$/.test(event.key) && document.querySelector(`nav a[data-key="${event.key}"]`);
   if (link) link.click();
 });
