@@ -38,9 +38,10 @@ NEEDED_MIB=400   # the virtual environment, twice over for what pip unpacks on t
 PACKAGES_MIB=900 # qemu-system-x86 and what it depends on, with the downloads
 COMPLETE=.complete
 KEEPER='-m firerunner.machines.qemu.keeper'
-FINISH="Let them end: systemctl kill --kill-who=main --signal=SIGINT firerunner; then run again"
+FINISH="Let them end: firerunner drain HOST, for each host of \`firerunner hosts\`; then run again"
 
 dry_run='' yes='' uninstall='' purge='' restart=yes wheel='' sha256=''
+doing=''  # what was agreed to, once it has begun
 target='' # the version directory that this run is making
 child=''  # the process group that this run waits for
 log=''
@@ -121,6 +122,7 @@ check_computer() {
     esac
     [ "$(uname -m)" = x86_64 ] || refuse "this is $(uname -m)" "$supported"
     PACKAGES+=("$python" "$python-venv")
+    if is_restricted; then PACKAGES+=(apparmor); fi
 }
 
 take_turn() {
@@ -141,7 +143,12 @@ finish() { # STATUS: nothing half made stays, whatever has ended us
         rm -rf "$target"
         if [ "$1" != 0 ]; then echo "install.sh: $target was removed again; $(in_force)." >&2; fi
     fi
-    rm -f "$log" "$OPT/current.new" "$OPT/previous.new"
+    if [ "$1" = 130 ] && [ -n "$doing" ]; then
+        echo "install.sh: interrupted while $doing. What was done stays; run it again to go on" >&2
+    elif [ "$1" = 130 ]; then
+        printf '\ninstall.sh: interrupted. Nothing was done\n' >&2
+    fi
+    rm -f "$log" "$OPT/current.new" "$OPT/previous.new" "$LINK.new"
     rmdir "$OPT" 2> /dev/null || true
 }
 
@@ -205,6 +212,7 @@ install_all() {
     agree_to "${steps[@]}"
     [ -z "$dry_run" ] || return 0
     check_space
+    doing='installing'
     add_packages
     add_user
     make_version
@@ -217,7 +225,7 @@ install_all() {
 }
 
 plan() { # What is missing, as sentences
-    local file
+    local file source
     refuse_what_is_made_by_hand
     steps=()
     missing=()
@@ -229,11 +237,12 @@ plan() { # What is missing, as sentences
     [ -e "$OPT/$name/$COMPLETE" ] ||
         steps+=("make $OPT/$name: a virtual environment, each package checked by its SHA-256${wheel:+, and $wheel}")
     [ -d "$ETC" ] || steps+=("make $ETC with config.yaml.example, for root to write and $OWNER to read")
-    while read -r source file; do
+    while read -r file source; do
         cmp -s "$source" "$file" || steps+=("write $file")
     done < <(unit_files)
     is_in_force || steps+=("let $OPT/current point to $name${previous:+; $previous stays as previous}")
     [ "$(readlink "$LINK" 2> /dev/null)" = "$OPT/current/bin/firerunner" ] || steps+=("link $LINK")
+    if [ -n "$restart" ] && serves_another; then steps+=("take the running service from $served to $name"); fi
     if [ ${#steps[@]} -gt 0 ] && is_active; then
         if [ -n "$restart" ]; then
             steps+=("copy $STATE/ledger.db to ledger.db.before-upgrade, if it is there, and restart the service; jobs run on")
@@ -267,11 +276,14 @@ is_in_force() {
     [ "$previous" = "$name" ]
 }
 
-unit_files() { # SOURCE DESTINATION lines
+unit_files() { # DESTINATION SOURCE lines; there may be spaces in the source
     local unit
-    for unit in "${UNITS[@]}"; do echo "$HERE/deploy/systemd/$unit $UNIT_DIR/$unit"; done
-    # Only where the kernel restricts user namespaces: older AppArmor knows no such rule.
-    if [ -e "$RESTRICTED" ]; then echo "$HERE/deploy/systemd/apparmor $APPARMOR"; fi
+    for unit in "${UNITS[@]}"; do echo "$UNIT_DIR/$unit $HERE/deploy/systemd/$unit"; done
+    if is_restricted; then echo "$APPARMOR $HERE/deploy/systemd/apparmor"; fi
+}
+
+is_restricted() { # Debian's kernels from 6.7 on have the switch and do not use it; older AppArmor knows no such rule
+    [ "$(cat "$RESTRICTED" 2> /dev/null)" = 1 ]
 }
 
 has_systemd() {
@@ -282,13 +294,22 @@ is_active() {
     has_systemd && systemctl is-active --quiet firerunner.service
 }
 
+serves_another() { # Whether the running service was started from another version, which is then in $served
+    local pid
+    served=''
+    is_active || return
+    pid=$(systemctl show --property MainPID --value firerunner.service)
+    served=$(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | sed -n "s|^$OPT/\([^/ ]*\)/bin/python.*|\1|p") || true
+    [ -n "$served" ] && [ "$served" != "$name" ]
+}
+
 agree_to() { # SENTENCES
     local answer=''
     if [ -n "$dry_run" ]; then say "would:"; else say "will:"; fi
     printf '  - %s\n' "$@"
     if [ -n "$dry_run$yes" ]; then return 0; fi
     [ -t 0 ] || refuse "nobody is there to be asked" "Give --yes, or --dry-run"
-    read -r -p "Go on? [y/N] " answer
+    read -r -p "Go on? [y/N] " answer || true # the end of the input is a no
     case $answer in
         y | Y | yes) ;;
         *) refuse "not wanted" "Nothing was done" ;;
@@ -322,7 +343,7 @@ add_packages() {
     say "installing with apt: ${missing[*]}"
     {
         apt-get update -q &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+            DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}"
     } < /dev/null || fail "apt could not install ${missing[*]}" "See above; nothing but packages was changed. Mend it and run again"
 }
 
@@ -379,7 +400,7 @@ quietly() { # COMMAND: its output only if it fails; a session of its own, so tha
 no_version() { # COMMAND
     child=''
     tail -n 15 "$log" >&2 2> /dev/null || true
-    if is_full "$target" || grep -q 'No space left on device' "$log"; then
+    if is_full "$(existing "$target")" || grep -q 'No space left on device' "$log"; then
         fail "the disk of $OPT is full" "Free $NEEDED_MIB MiB and run again"
     fi
     fail "$target could not be made${1:+: $1 failed, see above}" "Mend it and run again"
@@ -400,15 +421,20 @@ make_etc() {
 
 install_units() {
     local source file
-    while read -r source file; do
+    while read -r file source; do
         if cmp -s "$source" "$file"; then continue; fi
-        put "$source" "$file"
         case $file in
             *.socket) sockets_changed=yes ;;
-            "$APPARMOR") apparmor_parser -r "$file" || fail "AppArmor does not take $file" "Run: apparmor_parser -r $file" ;;
+            "$APPARMOR") load_profile "$source" ;; # first: once the file is there, nothing is left to do
         esac
+        put "$source" "$file"
     done < <(unit_files)
     if has_systemd; then systemctl daemon-reload; fi
+}
+
+load_profile() { # SOURCE: where the computer is not up, as in a chroot, AppArmor loads it at the next boot
+    ! has_systemd || apparmor_parser -r "$1" ||
+        fail "AppArmor does not take the profile $1" "See above. Mend it and run again"
 }
 
 put() { # SOURCE FILE: the old content or the new one, also on a full disk
@@ -449,7 +475,7 @@ remove_old_versions() { # All but those in force, before that, or of a process t
 processes_of() { # TEXT: ids of processes with this in their command line; fails if there are none
     local file found=1
     for file in /proc/[0-9]*/cmdline; do
-        if [ "$file" != "/proc/$$/cmdline" ] && tr '\0' ' ' < "$file" 2> /dev/null | grep -qF -e "$1"; then
+        if [ "$file" != "/proc/$$/cmdline" ] && tr '\0' ' ' 2> /dev/null < "$file" | grep -qF -e "$1"; then
             basename "$(dirname "$file")"
             found=0
         fi
@@ -460,7 +486,7 @@ processes_of() { # TEXT: ids of processes with this in their command line; fails
 start_or_tell() {
     if ! has_systemd; then
         say "$name is installed; no systemd runs here, so the units are installed and not started"
-    elif is_active && [ -n "$restart_needed$sockets_changed" ] && [ -n "$restart" ]; then
+    elif is_active && [ -n "$restart" ] && { [ -n "$restart_needed$sockets_changed" ] || serves_another; }; then
         copy_ledger
         say "restarting the service; machines and their jobs run on"
         systemctl restart firerunner.service
@@ -493,15 +519,22 @@ until_it_runs() { # Long enough for a wrong start to show
 
 copy_ledger() {
     [ -e "$STATE/ledger.db" ] || return 0
-    # As the ledger's user, in one consistent piece, also while the service writes.
+    # As the directory's user (root with as-root.conf), who alone can have put anything there; in one consistent
+    # piece, also while the service writes.
     # shellcheck disable=SC2016
-    setpriv --reuid "$OWNER" --regid "$OWNER" --init-groups "$OPT/current/bin/python" -I -c '
+    setpriv --reuid "$(stat -c %u "$STATE")" --regid "$(stat -c %g "$STATE")" --clear-groups \
+        "$OPT/current/bin/python" -I -c '
 import os, sqlite3, sys
 os.umask(0o077)
 source, new, kept = sys.argv[1], sys.argv[1] + ".copying", sys.argv[1] + ".before-upgrade"
-with sqlite3.connect(source) as old, sqlite3.connect(new) as copy:
-    old.backup(copy)
-os.replace(new, kept)' "$STATE/ledger.db" ||
+try:
+    with sqlite3.connect(source) as old, sqlite3.connect(new) as copy:
+        old.backup(copy)
+    os.replace(new, kept)
+except BaseException:
+    if os.path.exists(new):
+        os.remove(new)
+    raise' "$STATE/ledger.db" ||
         fail "the ledger could not be copied, so the service was not restarted" \
             "$name is in force at the next start: copy $STATE/ledger.db, then systemctl restart firerunner"
     say "copied the ledger to $STATE/ledger.db.before-upgrade"
@@ -529,6 +562,7 @@ remove_all() {
     fi
     agree_to "${steps[@]}"
     [ -z "$dry_run" ] || return 0
+    doing='removing'
     remove_units
     rm -f "$LINK"
     rm -rf "$OPT"
@@ -547,6 +581,9 @@ remove_units() {
     for unit in "${UNITS[@]}"; do
         if [ -e "$UNIT_DIR/$unit" ] && has_systemd; then systemctl disable --now --quiet "$unit"; fi
     done
+    # One may have been started since we looked, for a job that came while we asked.
+    ! has_machines || fail "the service is stopped, but microVMs were started meanwhile, so nothing was removed" \
+        "Start it again: systemctl start firerunner. $FINISH"
     for unit in "${UNITS[@]}"; do rm -f "$UNIT_DIR/$unit"; done
     if [ -e "$APPARMOR" ]; then
         apparmor_parser -R "$APPARMOR" || true

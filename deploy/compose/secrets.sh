@@ -12,26 +12,30 @@ FIRERUNNER=10001 # deploy/docker/Dockerfile
 POSTGRES=999     # the images' own users
 GRAFANA=472
 
-# make FILE OWNER: its content comes by standard input; there is no half of it, ever.
+# make FILE OWNER COMMAND...: its content is what the command prints; there is no half of it, ever.
 make() {
     if [ -e "$1" ]; then
-        cat > /dev/null
         echo "$1: there already"
-    else
-        cat > "$1.new"
-        chown "$2:$2" "$1.new"
-        mv "$1.new" "$1"
-        echo "$1: made"
+        return
     fi
+    "${@:3}" > "$1.new"
+    chown "$2:$2" "$1.new"
+    mv "$1.new" "$1"
+    echo "$1: made"
+}
+
+database_url() {
+    local password
+    password=$(cat secrets/postgres-password)
+    echo "postgresql://firerunner:$password@postgres/firerunner"
 }
 
 install -d -m 0711 secrets
-openssl rand -hex 32 | make secrets/postgres-password "$POSTGRES"
-openssl rand -hex 32 | make secrets/grafana-password "$GRAFANA"
-printf 'postgresql://firerunner:%s@postgres/firerunner\n' "$(cat secrets/postgres-password)" |
-    make firerunner/database-url "$FIRERUNNER"
+make secrets/postgres-password "$POSTGRES" openssl rand -hex 32
+make secrets/grafana-password "$GRAFANA" openssl rand -hex 32
+make firerunner/database-url "$FIRERUNNER" database_url
 for name in webhook-secret api-read api-operate; do
-    openssl rand -hex 32 | make "firerunner/$name" "$FIRERUNNER"
+    make "firerunner/$name" "$FIRERUNNER" openssl rand -hex 32
 done
 # `firerunner gitlab setup` writes tokens here, and the service reads here.
 chown "$FIRERUNNER:$FIRERUNNER" firerunner

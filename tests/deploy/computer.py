@@ -38,7 +38,11 @@ sleep infinity
 
 SYSTEMCTL = """#!/bin/bash
 echo "$*" >> /run/systemctl.log
-case $1 in is-active) [ -e /run/active ] ;; show) echo 0 ;; esac
+case $*/$1 in
+    */is-active) [ -e /run/active ] ;;
+    *MainPID*/show) cat /run/main-pid 2> /dev/null || echo 0 ;;
+    */show) echo 0 ;;
+esac
 """
 """Stands in where no systemd runs: what was asked of it, and whether the service is said to be active."""
 
@@ -61,15 +65,18 @@ class Computer:
         assert status in (None, done.returncode), f"{command}: status {done.returncode}\n{out}{err}"
         return done
 
-    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         user = ["-U", "--preserve-credentials"] if USER else []
         return subprocess.Popen(
             ["nsenter", "-t", str(self.pid), *user, "-m", "-p", "--", *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(env or {})},
+            # Files of one that is killed go with the computer.
+            env={**os.environ, "TMPDIR": "/run", **(env or {})},
         )
 
     def says(self, script: str) -> str:
@@ -80,15 +87,15 @@ class Computer:
         places = "/etc /opt /run /usr/local /var/lib/firerunner"
         return self.says(f"find {places} -printf '%p %M %u %g %s %l\\n' 2> /dev/null | sort || true")
 
+    def has_program(self, name: str, text: str) -> None:
+        """In the place of its own, if it has one."""
+        put = 'printf %s "$1" > "/usr/local/sbin/$0" && chmod 755 "/usr/local/sbin/$0"'
+        self.run("bash", "-euc", put, name, text)
+
     def has_systemd(self, *, active: bool = False) -> None:
         """From now on a systemd seems to run."""
-        self.run(
-            "bash",
-            "-euc",
-            'mkdir -p /run/systemd/system && printf %s "$0" > /usr/local/sbin/systemctl',
-            SYSTEMCTL,
-        )
-        self.says("chmod 755 /usr/local/sbin/systemctl")
+        self.says("mkdir -p /run/systemd/system")
+        self.has_program("systemctl", SYSTEMCTL)
         if active:
             self.says("touch /run/active")
 

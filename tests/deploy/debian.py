@@ -1,4 +1,4 @@
-"""A Debian 12 of a test's own, made by mmdebstrap, that boots its own systemd in namespaces. Needs root."""
+"""A Debian of a test's own, made by mmdebstrap, that boots its own systemd in namespaces. Needs root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from firerunner.demo.stage import cache_dir
 from tests.deploy.world import child_of
 
-SUITE = "bookworm"
 INCLUDE = "ca-certificates,dbus,systemd-sysv"
 """And nothing else but what every Debian has: what FireRunner needs is the installer's to bring."""
 WAIT_S = 60.0
@@ -78,16 +77,16 @@ class Debian:
 
 
 @contextlib.contextmanager
-def debian() -> Iterator[Debian]:
-    """A fresh one, which has booted; a gigabyte that nobody keeps."""
-    with tempfile.TemporaryDirectory(prefix="firerunner-debian-") as name, _booted(Path(name)) as made:
+def debian(suite: str) -> Iterator[Debian]:
+    """A fresh one of a suite, which has booted; a gigabyte that nobody keeps."""
+    with tempfile.TemporaryDirectory(prefix="firerunner-debian-") as name, _booted(Path(name), suite) as made:
         yield made
 
 
 @contextlib.contextmanager
-def _booted(root: Path) -> Iterator[Debian]:
+def _booted(root: Path, suite: str) -> Iterator[Debian]:
     root.chmod(0o755)
-    subprocess.run(["tar", "-x", "-p", "-f", _tarball(), "-C", root], check=True)
+    subprocess.run(["tar", "-x", "-p", "-f", _tarball(suite), "-C", root], check=True)
     _reach_what_we_reach(root)
     with _own_group() as group:
         join = f'echo $$ > {group}/cgroup.procs; exec "$@"'
@@ -112,13 +111,13 @@ def _booted(root: Path) -> Iterator[Debian]:
             booting.wait()
 
 
-def _tarball() -> Path:
+def _tarball(suite: str) -> Path:
     """Made once, and kept beside the images."""
-    kept = cache_dir() / f"install-{SUITE}.tar"
+    kept = cache_dir() / f"install-{suite}.tar"
     if not kept.exists():
         fresh = kept.with_suffix(f".{os.getpid()}.tar")
         try:
-            made = ["mmdebstrap", "--variant=minbase", f"--include={INCLUDE}", SUITE, str(fresh)]
+            made = ["mmdebstrap", "--variant=minbase", f"--include={INCLUDE}", suite, str(fresh)]
             subprocess.run(made, check=True, capture_output=True)
             fresh.replace(kept)
         finally:

@@ -138,6 +138,20 @@ def test_secrets_are_made_once_for_their_owners_alone_and_never_shown(folder: Pa
     assert not list(folder.rglob("*.new"))
 
 
+def test_a_secret_that_could_not_be_made_is_not_there_and_is_made_the_next_time(folder: Path) -> None:
+    (folder / "bin").mkdir()
+    (folder / "bin" / "openssl").write_text("#!/bin/sh\necho half\nexit 1\n")
+    (folder / "bin" / "openssl").chmod(0o755)
+
+    broken = with_secrets(folder, "PATH=$PWD/bin:$PATH ./secrets.sh")
+    there = [name for name in MADE if (folder / name).exists()]
+    again = with_secrets(folder, f"./secrets.sh > /dev/null && cat {' '.join(MADE)}")
+
+    assert (broken.returncode, there) == (1, [])
+    assert "half" not in again.stdout
+    assert len(again.stdout.split()) == len(MADE)
+
+
 def test_secrets_want_root(folder: Path) -> None:
     drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
     done = subprocess.run(

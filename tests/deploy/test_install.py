@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -252,6 +253,7 @@ def test_broken_off_it_leaves_the_old_version_in_force(
     if number is not signal.SIGKILL:
         assert process.returncode == 130
         assert f"{there} was removed again; in force is {before} as before" in complaint
+        assert "interrupted while installing. What was done stays; run it again to go on" in complaint
         assert theirs.says(f"ls -d {there} || true") == ""
         assert theirs.says("pgrep -f -- '[-]m (venv|ensurepip)|[/]pip ' || true") == ""
         return
@@ -261,6 +263,26 @@ def test_broken_off_it_leaves_the_old_version_in_force(
 
     assert theirs.says("firerunner --version") == "firerunner 1.3.0"
     theirs.run(*small.by_wheel)
+
+
+def test_broken_off_at_the_question_it_says_that_nothing_was_done(small: Release) -> None:
+    with computer() as made:
+        before = made.everything()
+        asked = made.start("script", "-qec", f"exec {small.script}", "/dev/null", stdin=subprocess.PIPE)
+        with asked as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            shown = ""
+            while "Go on?" not in shown:
+                shown += process.stdout.read(1)
+            process.stdin.write("\x03")
+            process.stdin.flush()
+            rest, _ = process.communicate(timeout=60)
+        made.says("rm -f /run/firerunner-install.lock")
+
+        assert process.returncode == 130
+        assert "install.sh: interrupted. Nothing was done" in rest
+        assert made.everything() == before
 
 
 def test_two_at_once_take_turns(small: Release) -> None:
@@ -294,6 +316,63 @@ def test_a_running_service_is_restarted_after_its_ledger_was_copied(
     assert copied == "-rw------- firerunner"
 
 
+def test_a_service_that_still_runs_another_version_is_restarted(theirs: Computer, small: Release) -> None:
+    theirs.has_systemd(active=True)
+    theirs.says("rm -f /run/systemctl.log")
+    older = "exec -a /opt/firerunner/1.1.0-0123456789ab/bin/python sleep 100"
+    with theirs.start("bash", "-c", f"echo $$ > /run/main-pid; echo on; {older}") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        left = theirs.run(*small.by_wheel, "--no-restart")
+        said = theirs.run(*small.by_wheel)
+
+        process.kill()
+    theirs.says("rm /run/main-pid")
+    assert "nothing to do" in left.stdout
+    assert "take the running service from 1.1.0-0123456789ab to 1.2.0-" in said.stdout
+    assert theirs.asked_of_systemd().count("restart firerunner.service") == 1
+    assert "nothing to do" in theirs.run(*small.by_wheel).stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a ledger of root's")
+def test_the_ledger_of_a_service_that_runs_as_root_is_copied(
+    theirs: Computer, small: Release, newer: Release
+) -> None:
+    theirs.has_systemd(active=True)
+    theirs.says(
+        "rm -rf /var/lib/firerunner && install -d -m 711 /var/lib/firerunner && umask 077 && python3 -c '"
+        'import sqlite3; sqlite3.connect("/var/lib/firerunner/ledger.db").execute("create table t (x)")\''
+    )
+
+    theirs.run(*newer.by_wheel)
+
+    copied = theirs.says("stat -c '%A %U' /var/lib/firerunner/ledger.db.before-upgrade")
+    theirs.says("rm -r /var/lib/firerunner")
+    theirs.run(*small.by_wheel)
+    assert copied == "-rw------- root"
+
+
+def test_a_ledger_that_finds_no_room_for_a_copy_leaves_nothing_of_it(
+    theirs: Computer, small: Release, newer: Release
+) -> None:
+    theirs.has_systemd(active=True)
+    theirs.says("rm -rf /var/lib/firerunner && mkdir /var/lib/firerunner")
+    theirs.says("mount -t tmpfs -o size=1m none /var/lib/firerunner")
+    theirs.says(
+        'python3 -c \'import sqlite3; ledger = sqlite3.connect("/var/lib/firerunner/ledger.db"); '
+        'ledger.execute("create table t as select zeroblob(600000)"); ledger.commit()\''
+    )
+
+    said = theirs.run(*newer.by_wheel, status=1)
+
+    left = theirs.says("ls /var/lib/firerunner")
+    theirs.says("umount /var/lib/firerunner && rmdir /var/lib/firerunner")
+    theirs.run(*small.by_wheel)
+    assert "the ledger could not be copied, so the service was not restarted" in said.stderr
+    assert left == "ledger.db"
+
+
 def test_what_is_not_running_is_not_started(theirs: Computer, small: Release) -> None:
     theirs.has_systemd()
     theirs.says("rm -f /run/active /run/systemctl.log; echo 'gitlab: {}' > /etc/firerunner/config.yaml")
@@ -319,6 +398,64 @@ def test_nothing_is_removed_under_a_running_machine(theirs: Computer, small: Rel
         theirs.says("pkill -f [q]emu.keeper || true")
     assert "1 microVMs run here. Let them end:" in said.stderr
     assert theirs.everything() == before
+
+
+def test_a_machine_that_is_started_while_somebody_is_asked_is_not_left_alone(
+    theirs: Computer, small: Release
+) -> None:
+    theirs.has_systemd()
+    keeper = "exec -a 'python -I -m firerunner.machines.qemu.keeper /x' sleep 100"
+    until = "until pgrep -f '[q]emu.keeper'; do sleep 0.01; done"
+    starts = f"({keeper} > /dev/null 2>&1 9>&- &); {until}"
+    theirs.has_program("systemctl", f"#!/bin/bash\n[ $1 != disable ] || {{ {starts}; }}\n")
+
+    said = theirs.run(small.script, "--uninstall", "--yes", status=1)
+
+    theirs.says("pkill -f [q]emu.keeper")
+    theirs.has_systemd()
+    assert "the service is stopped, but microVMs were started meanwhile" in said.stderr
+    assert theirs.says("firerunner --version").startswith("firerunner 1.")
+    assert theirs.says("ls /etc/systemd/system/firerunner.service")
+
+
+def with_apparmor(made: Computer, switch: str, *, takes: bool) -> None:
+    """A kernel with this switch, where AppArmor's parser takes profiles or does not."""
+    made.has_systemd()
+    made.says("findmnt /proc/sys/kernel > /dev/null || mount -t tmpfs none /proc/sys/kernel")
+    made.says(f"echo {switch} > /proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    made.has_program("apparmor_parser", f'#!/bin/sh\necho "$@" >> /run/parser.log\nexit {int(not takes)}\n')
+    made.has_program("dpkg-query", "#!/bin/sh\necho install ok installed\n")
+
+
+def test_a_profile_is_written_once_the_kernel_has_taken_it(tmp_path: Path, small: Release) -> None:
+    spaced = tmp_path / "a place" / "firerunner"
+    shutil.copytree(small.tree, spaced)
+    command = [str(spaced / "install.sh"), "--yes", "--wheel", str(small.wheel)]
+    with computer() as made:
+        with_apparmor(made, "0", takes=True)
+        made.run(*command)
+        assert made.says("ls /etc/apparmor.d/firerunner /run/parser.log 2> /dev/null || true") == ""
+
+        with_apparmor(made, "1", takes=False)
+        refused = made.run(*command, status=1)
+        assert "AppArmor does not take the profile" in refused.stderr
+        assert made.says("ls /etc/apparmor.d/firerunner || true") == ""
+
+        with_apparmor(made, "1", takes=True)
+        made.run(*command)
+        assert made.says("sort -u /run/parser.log") == f"-r {spaced}/deploy/systemd/apparmor"
+        assert "profile firerunner" in made.says("cat /etc/apparmor.d/firerunner")
+        assert "nothing to do" in made.run(*command).stdout
+
+
+def test_a_place_that_cannot_be_written_is_not_called_full(small: Release) -> None:
+    with computer() as made:
+        made.says("echo > /opt/firerunner")
+
+        said = made.run(*small.by_wheel, status=1)
+
+    assert "could not be made" in said.stderr
+    assert "is full" not in said.stderr
 
 
 def test_an_address_with_a_password_is_not_shown(tmp_path: Path) -> None:

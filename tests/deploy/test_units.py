@@ -61,7 +61,9 @@ def test_the_score_notices_a_missing_wall(tmp_path: Path) -> None:
     assert said.returncode != 0
 
 
-@pytest.mark.parametrize("wanted", ["KillMode=process", "OOMPolicy=continue", "Restart=on-failure"])
+@pytest.mark.parametrize(
+    "wanted", ["KillMode=process", "OOMPolicy=continue", "Restart=on-failure", "StartLimitIntervalSec=0"]
+)
 def test_what_lets_machines_outlive_the_service_is_there(wanted: str) -> None:
     assert wanted in (UNITS / "firerunner.service").read_text().splitlines()
 
