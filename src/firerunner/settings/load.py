@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,17 +33,12 @@ def load_settings(path: Path, *, missing_secrets: Literal["refuse", "placeholder
     `missing_secrets`: with `placeholder`, files of secrets that `gitlab setup` will write may be missing.
     Raises SettingsError that names the file, each wrong key and what is expected of it.
     """
+    text = _text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"cannot read the configuration {path}: {error}", remedy="Name another file with --config"
-        ) from error
-    try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _OnceEach)  # noqa: S506 — a SafeLoader
     except yaml.YAMLError as error:
         raise SettingsError(
-            f"{path} is not YAML: {_fault(error)}", remedy="Mend the line named above"
+            f"{path} is not YAML: {_fault(error, text)}", remedy="Mend that line, and check again"
         ) from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise SettingsError(
@@ -52,12 +47,51 @@ def load_settings(path: Path, *, missing_secrets: Literal["refuse", "placeholder
     return _settings(path, data, lenient=missing_secrets == "placeholder")
 
 
-def _fault(error: yaml.YAMLError) -> str:
+class _OnceEach(yaml.SafeLoader):
+    """Refuses a key that stands twice in one section: YAML would forget the first one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem="a key stands here for the second time in its section",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _text(path: Path) -> str:
+    what = f"cannot read the configuration {path}"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        remedy = "Write it (docs/first-job.md begins one), or name another file with --config"
+        raise SettingsError(f"{what}: there is no such file", remedy=remedy) from error
+    except PermissionError as error:
+        remedy = "Run as root or as the service's user, or name another file with --config"
+        raise SettingsError(f"{what}: not for this user", remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SettingsError(
+            f"{what}: line {line} is not text in UTF-8", remedy="Save it as UTF-8, and check again"
+        ) from error
+    except OSError as error:
+        raise SettingsError(f"{what}: {error.strerror}", remedy="Name another file with --config") from error
+
+
+def _fault(error: yaml.YAMLError, text: str) -> str:
     """What is wrong and where, without the line itself and without words of it: it may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return f"it cannot be read ({type(error).__name__})"
+    line, column = error.problem_mark.line, error.problem_mark.column
     what = _QUOTED.sub("…", error.problem or "it cannot be read")
-    return f"{what}, in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    if [*text.splitlines(), ""][line][column : column + 1] == "\t":
+        what = "there is a tab, where YAML takes spaces only"
+    return f"{what}, in line {line + 1}, column {column + 1}"
 
 
 def _settings(path: Path, data: Mapping[str, Any], *, lenient: bool = False) -> Settings:
@@ -67,7 +101,7 @@ def _settings(path: Path, data: Mapping[str, Any], *, lenient: bool = False) -> 
             settings = Settings(**data)
         return settings.read_from(frozenset(secret_files), lambda: _settings(path, data, lenient=lenient))
     except ValidationError as error:
-        remedy = "Check again with `firerunner config check`"
+        remedy = "Mend it, and check again with `firerunner config check`"
         if OF_THE_PREDECESSOR & set(data):
             remedy = "This looks like a configuration of the Go FireRunner: see docs/migration.md"
         lines = "\n".join(f"  {line}" for line in _sentences(error.errors(), data))
@@ -98,19 +132,46 @@ def _sentences(errors: Iterable[ErrorDetails], data: Mapping[str, Any]) -> list[
                 part for i, part in enumerate(error["loc"]) if not (i == 1 and error["loc"][0] == "gitlab")
             )
     return [
-        _sentence(error)
+        _sentence(error, data)
         for error in errors
         if not (error["type"] == "too_short" and error["loc"][0] in wrong_inside)
     ]
 
 
-def _sentence(error: ErrorDetails) -> str:
-    where = _where(error["loc"])
+_EXPECTED: Mapping[str, str] = {
+    "tuple_type": "a list: each item begins with `- `",
+    "model_type": "a section of keys",
+    "model_attributes_type": "a section of keys",
+    "int_parsing": "a whole number, without a unit",
+    "int_from_float": "a whole number, without a unit",
+    "string_type": "text; put it in quotes",
+    "bool_parsing": "true or false",
+}
+"""What pydantic's words for a mistake mean in YAML."""
+
+
+def _sentence(error: ErrorDetails, data: Mapping[str, Any]) -> str:
+    where = _where(_as_given(error["loc"], data))
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key{_nearest(error['loc'])}"
     if error["type"] == "missing":
         return f"{where}: missing"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] in _EXPECTED:
+        return f"{where}: expected {_EXPECTED[error['type']]}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
+def _as_given(loc: Sequence[int | str], data: Any) -> Sequence[int | str]:
+    """The key that the file has: a secret's mistake may be one of `x_file`."""
+    for part in loc[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return loc
+    if loc and isinstance(data, Mapping) and loc[-1] not in data and f"{loc[-1]}_file" in data:
+        return (*loc[:-1], f"{loc[-1]}_file")
+    return loc
 
 
 def _where(loc: Sequence[int | str]) -> str:
@@ -120,7 +181,7 @@ def _where(loc: Sequence[int | str]) -> str:
             text += f"[{part}]"
         elif "function-" not in part and part not in {"Destination", "str"}:
             text += f".{part}" if text else part
-    return text or "top level"
+    return text
 
 
 def _nearest(loc: Sequence[int | str]) -> str:

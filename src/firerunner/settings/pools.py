@@ -22,6 +22,10 @@ from firerunner.settings.warm import WarmSettings, as_section
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _DAEMON_OURS = frozenset({"hosts", "data-root", "exec-root", "pidfile", "host", "tls", "tlsverify"})
 
+_OTHER_TOKENS = ("glpat-", "GR1348941")
+"""Of a user, and of the registration that GitLab 16 did away with. Runners' tokens may have a prefix of the
+instance's own, so what they begin with is not checked."""
+
 
 class PoolSettings(WithSecrets):
     """One pool: a runner in GitLab and the machines that work for it."""
@@ -119,8 +123,17 @@ class PoolSettings(WithSecrets):
     @field_validator("runner_token")
     @classmethod
     def _is_a_runner_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError("expected a runner authentication token (`glrt-…`), in one word")
+        if value is None:
+            return None
+        if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError(
+                "expected a runner authentication token (`glrt-…`), in one word: no space, no second line"
+            )
+        if value.get_secret_value().startswith(_OTHER_TOKENS):
+            raise ValueError(
+                "expected a runner authentication token (`glrt-…`), and this is another kind of token; "
+                "`firerunner gitlab setup` makes the runner"
+            )
         return value
 
     @field_validator("runner_config")

@@ -142,9 +142,17 @@ def _content(name: str, path: Path) -> str:
     except FileNotFoundError as error:
         if placeholder is not None:
             return placeholder
-        raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
+        hint = "; `firerunner gitlab setup` writes it" if name in PLACEHOLDERS else ""
+        raise ValueError(f"{name}_file: cannot read {path}: there is no such file{hint}") from error
+    except PermissionError as error:
+        raise ValueError(
+            f"{name}_file: cannot read {path}: not for this user; "
+            "give the file the group of the service's user and mode 0640"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}_file: cannot read {path}: it is not text in UTF-8") from error
+    except OSError as error:
+        raise ValueError(f"{name}_file: cannot read {path}: {error.strerror}") from error
     if not text and placeholder is not None:
         return placeholder
     if not text:

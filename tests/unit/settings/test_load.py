@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -89,6 +90,89 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, s
 
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"gitlab:\n\turl: x\n", "there is a tab, where YAML takes spaces only, in line 2, column 1"),
+        (b"gitlab: {}\npools: []\ngitlab: {}\n", "a key stands here for the second time in its section, in"),
+        (b"pools: [{name: a, name: b}]\n", "in line 1, column 19"),
+        (b"a: 1\nb: \xff\n", "line 2 is not text in UTF-8"),
+        (
+            b"gitlab: {url: 'https://a.example'}\npools: {name: a}\n",
+            "pools: expected a list: each item begins",
+        ),
+        (b"gitlab:\npools:\n", "gitlab: expected a list"),
+        (b"gitlab: {url: 'https://a.example'}\npools: [{name: 3, image: a}]\n", "name: expected text"),
+        (b"gitlab: {url: 'https://a.example'}\npools: [{memory_mib: 4G}]\n", "memory_mib: expected a whole"),
+    ],
+)
+def test_what_is_typed_wrong_most_often_is_said_in_words_of_yaml(
+    tmp_path: Path, text: bytes, said: str
+) -> None:
+    path = tmp_path / "firerunner.yaml"
+    path.write_bytes(text)
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+
+    assert said in str(caught.value)
+    assert "check again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"glrt-one\ntwo\n", "pools[0].runner_token_file: expected a runner authentication token (`glrt-"),
+        (b"glpat-one\n", "pools[0].runner_token_file: expected a runner authentication token (`glrt-"),
+        (b"GR1348941one\n", "this is another kind of token; `firerunner gitlab setup` makes the runner"),
+        (b"\xff\xfe", "it is not text in UTF-8"),
+        (b"", "small.token is empty"),
+    ],
+)
+def test_a_token_file_with_something_else_in_it_is_named_by_its_key(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "small.token").write_bytes(content)
+    text = GOOD.replace("runner_token: glrt-secret", "runner_token_file: small.token")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, text))
+
+    assert said in str(caught.value)
+
+
+def test_a_token_with_a_prefix_of_the_instance_is_one(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, GOOD.replace("glrt-secret", "acme-glrt-secret")))
+
+    assert settings.pools[0].token == "acme-glrt-secret"
+
+
+def test_sections_may_be_merged_with_one_another(tmp_path: Path) -> None:
+    text = GOOD.replace("- {name: small,", "- &it {name: small,") + "  - {<<: *it, name: other}\n"
+
+    assert [pool.name for pool in load_settings(written(tmp_path, text)).pools] == ["small", "other"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "there is no such file. Write it"),
+        (PermissionError(13, "Permission denied"), "not for this user. Run as root"),
+        (IsADirectoryError(21, "Is a directory"), "Is a directory. Name another file with --config"),
+    ],
+)
+def test_a_file_that_cannot_be_read_comes_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    path = written(tmp_path, GOOD)
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=error))
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+
+    assert said in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
