@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +21,7 @@ from firerunner.settings import GitLabSettings, HostSettings, PoolSettings, Sett
 from firerunner.settings.egress import plain
 
 SHOWN = 3
+NOT_FOR_PRODUCTION = "For tests only. Build one with GitLab's: firerunner image build --again"
 
 
 async def examine_computer(name: str, driver: QemuDriver) -> list[Finding]:
@@ -49,7 +51,8 @@ async def examine_computer(name: str, driver: QemuDriver) -> list[Finding]:
                 Level.WARN,
                 name,
                 "no control group limits machines",
-                "Run the service as root: docs/install.md",
+                "None is needed. A service that runs as root has them where the computer offers them: "
+                "docs/install.md",
             )
         )
     return findings
@@ -132,7 +135,7 @@ async def _gate(settings: Settings, host: HostSettings) -> list[Finding]:
 
 async def examine_settings(settings: Settings) -> list[Finding]:
     """Are images there, is KVM real, does GitLab take the runner tokens?"""
-    findings = await never_made(settings)
+    findings = await never_made(settings) + await _too_large(settings)
     for pool in settings.pools:
         try:
             image = image_store(settings).resolve(pool.image)
@@ -140,10 +143,11 @@ async def examine_settings(settings: Settings) -> list[Finding]:
             findings.append(Finding(Level.FAIL, f"pool {pool.name}", error.message, error.remedy))
             continue
         runner = image.manifest.runner
-        level = Level.OK if runner.kind is RunnerKind.OFFICIAL else Level.WARN
-        findings.append(
-            Finding(level, f"pool {pool.name}", f"image with {runner.kind} gitlab-runner {runner.version}")
-        )
+        has = f"image with {runner.kind} gitlab-runner {runner.version}"
+        if runner.kind is RunnerKind.OFFICIAL:
+            findings.append(Finding(Level.OK, f"pool {pool.name}", has))
+        else:
+            findings.append(Finding(Level.WARN, f"pool {pool.name}", has, NOT_FOR_PRODUCTION))
         for host in settings.hosts_of(pool):
             async with opened(settings, host) as driver:
                 how = _start(
@@ -181,6 +185,26 @@ async def never_made(settings: Settings) -> list[Finding]:
                     "It takes no job until then",
                 )
             )
+    return findings
+
+
+async def _too_large(settings: Settings) -> list[Finding]:
+    """The pools of which one machine needs more than a host of theirs gives out in all."""
+    findings = []
+    for host in settings.hosts:
+        async with opened(settings, host) as driver:
+            if await driver.check():
+                continue  # it is not usable at all, which is said elsewhere
+            room = asdict(await driver.capacity())
+        for pool in settings.pools:
+            wanted = asdict(pool.resources) if host in settings.hosts_of(pool) else {}
+            lacking = ", ".join(
+                f"{room[name]} of {need} {name}" for name, need in wanted.items() if room[name] < need
+            )
+            if lacking:
+                what = f"host {host.name} gives out less than one machine needs: {lacking}"
+                remedy = "Smaller machines, or more room on the host: docs/sizing.md"
+                findings.append(Finding(Level.WARN, f"pool {pool.name}", what, remedy))
     return findings
 
 

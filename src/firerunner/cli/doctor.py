@@ -16,6 +16,8 @@ from firerunner.findings import Finding, Level
 from firerunner.machines.qemu.driver import QemuDriver
 from firerunner.settings import Settings, load_settings
 
+NO_CONFIG = "Write it, as docs/first-job.md shows, or name another: --config"
+
 
 def doctor(
     config: ConfigPath = DEFAULT_CONFIG,
@@ -28,7 +30,7 @@ def doctor(
 
     Example: firerunner doctor --config ./firerunner.yaml --host kvm-1
     """
-    settings = load_settings(config) if config.exists() or config != DEFAULT_CONFIG else None
+    settings = load_settings(config) if config != DEFAULT_CONFIG or _is_there(config) else None
     if host is not None and (settings is None or host not in {each.name for each in settings.hosts}):
         known = ", ".join(each.name for each in settings.hosts) if settings else "none: there is no --config"
         raise SettingsError(f"there is no host {host!r}", remedy=f"The hosts are: {known}")
@@ -38,17 +40,29 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _is_there(config: Path) -> bool:
+    """Also if this user may not see it: reading it says that."""
+    try:
+        config.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 async def _examine(settings: Settings | None, host: str | None) -> list[Finding]:
     if settings is None:
         with tempfile.TemporaryDirectory(prefix="firerunner-doctor-") as scratch:
-            driver = QemuDriver(Path(scratch))
+            # Disks would be below the state directory, and that is where room is looked for.
+            driver = QemuDriver(Path(scratch), disk_dir=Settings.model_fields["state_dir"].default)
             try:
                 findings = await examine_computer("host", driver)
             finally:
                 await driver.aclose()
         return [
             *findings,
-            Finding(Level.WARN, "config", f"there is no {DEFAULT_CONFIG}", "Name one: --config"),
+            Finding(Level.WARN, "config", f"there is no {DEFAULT_CONFIG}", NO_CONFIG),
         ]
     findings = await examine_hosts(settings, host)
     return findings if host is not None else findings + await examine_settings(settings)

@@ -46,7 +46,8 @@ def cordon(names: Names, config: ConfigPath = DEFAULT_CONFIG, reason: Reason = "
     Example: firerunner cordon kvm-1 --reason "new kernel"
     """
     asyncio.run(_use(load_settings(config), names, HostUse.CORDONED, reason))
-    out.print(f"{', '.join(names)}: no machine is made there until `firerunner uncordon`.", markup=False)
+    back = f"firerunner uncordon {' '.join(names)}"
+    out.print(f"{', '.join(names)}: no machine is made there until `{back}`.", markup=False)
 
 
 def uncordon(names: Names, config: ConfigPath = DEFAULT_CONFIG) -> None:
@@ -75,7 +76,8 @@ def drain(
     asyncio.run(_use(settings, names, HostUse.DRAINING, reason))
     if wait:
         asyncio.run(_until_empty(settings, names))
-        out.print(f"{', '.join(names)}: empty. Nothing comes until `firerunner uncordon`.", markup=False)
+        back = f"firerunner uncordon {' '.join(names)}"
+        out.print(f"{', '.join(names)}: empty. Nothing comes until `{back}`.", markup=False)
     else:
         out.print(f"{', '.join(names)}: draining; see `firerunner hosts`.", markup=False)
 
@@ -136,4 +138,5 @@ async def _until_empty(settings: Settings, names: Sequence[str]) -> None:
 def _told(left: Sequence[MachineRecord]) -> str:
     with_job = [machine for machine in left if machine.job_id is not None]
     jobs = ", ".join(str(machine.job_id) for machine in with_job)
-    return f"{len(left)} machines left" + (f", with the jobs {jobs}" if jobs else "")
+    machines = "1 machine" if len(left) == 1 else f"{len(left)} machines"
+    return f"{machines} left" + (f", of jobs {jobs}" if jobs else "")

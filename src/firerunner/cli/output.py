@@ -24,6 +24,11 @@ from firerunner.ledger import MachineRecord
 PLAIN_WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
 
+ROOM_FOR_WORDS = 8
+"""Columns that text needs at the least to be read."""
+GAP = 2
+"""Between two columns of a table."""
+
 out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 errors = Console(stderr=True, width=None if sys.stderr.isatty() else PLAIN_WIDTH, soft_wrap=True)
 
@@ -32,7 +37,12 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object i
 ConfigPath = Annotated[
     Path,
     typer.Option(
-        "--config", "-c", envvar="FIRERUNNER_CONFIG", help="The configuration file.", show_default=True
+        "--config",
+        "-c",
+        envvar="FIRERUNNER_CONFIG",
+        help="The configuration file.",
+        show_default=True,
+        readable=False,  # who may not read it is told what to do, by whatever reads it
     ),
 ]
 DEFAULT_CONFIG = Path("/etc/firerunner/config.yaml")
@@ -61,12 +71,29 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         out.print(f"No {title}.")
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_harmless(cell) for cell in row))
+    cells = [[_harmless(cell) for cell in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    whole = _kept_whole(columns, cells, out.width)
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=i in whole)
+    for row in cells:
+        table.add_row(*row)
     out.print(table)
+
+
+def _kept_whole(columns: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> set[int]:
+    """The columns of single words that are not broken into lines, as far as there is room for the others; a
+    machine's id is the last to go, since people copy it."""
+    widths = [max(len(name), *(row[i].cell_len for row in rows)) for i, name in enumerate(columns)]
+    least = [min(each, ROOM_FOR_WORDS) for each in widths]
+    whole = {i for i in range(len(columns)) if not any(" " in row[i].plain for row in rows)}
+    by_use = sorted(whole, key=lambda i: (columns[i] != "machine", widths[i]))
+    needed = GAP * len(columns) + sum((widths if i in whole else least)[i] for i in range(len(columns)))
+    while by_use and needed > width:
+        widest = by_use.pop()
+        whole.remove(widest)
+        needed -= widths[widest] - least[widest]
+    return whole
 
 
 def _harmless(cell: object) -> Text:

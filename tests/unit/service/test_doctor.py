@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from firerunner.cli.main import app
 from firerunner.doctor import examine_settings
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.findings import Level
@@ -40,6 +44,32 @@ async def test_tokens_and_images_are_judged_pool_by_pool(tmp_path: Path) -> None
     missing = [finding for finding in findings if "no image 'demo'" in finding.what]
     assert {finding.subject for finding in missing} == {"pool a", "pool b"}
     assert all("firerunner image build" in finding.remedy for finding in missing)
+
+
+async def test_a_machine_larger_than_its_host_is_seen_before_a_job_waits_for_it(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "http://127.0.0.1:9", {"a": "glrt-x", "b": "glrt-y"})
+    fits = settings.pools[0].model_copy(update={"vcpu": 1, "memory_mib": 128, "disk_mib": 64})
+    large = settings.pools[1].model_copy(update={"memory_mib": 1 << 40})
+
+    findings = await examine_settings(settings.model_copy(update={"pools": (fits, large)}))
+
+    (said,) = [each for each in findings if "gives out less than one machine needs" in each.what]
+    assert (said.subject, said.level) == ("pool b", Level.WARN)
+    assert f"of {1 << 40} memory_mib" in said.what
+
+
+def test_without_a_configuration_room_is_looked_for_where_disks_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("firerunner.cli.doctor.DEFAULT_CONFIG", tmp_path / "none.yaml")
+    statvfs = os.statvfs
+    monkeypatch.setattr("os.statvfs", lambda path: (asked.append(Path(path)), statvfs(path))[1])
+
+    said = CliRunner().invoke(app, ["doctor", "--json", "--config", str(tmp_path / "none.yaml")])
+
+    assert "docs/first-job.md" in said.output
+    assert Path(tempfile.gettempdir()) not in {*asked, *(each.parent for each in asked)}
 
 
 async def test_a_gitlab_that_is_not_there_is_said_once(tmp_path: Path) -> None:
