@@ -27,7 +27,7 @@ from bench.rows import Goal, Row, measured
 from firerunner.cli.output import errors
 
 ROUNDS = 9
-PATCHES, CONNECTIONS = 400, 16
+PATCHES, CONNECTIONS = 4_000, 16
 UPLOAD_PIECES = 256
 PATCH = bytes(1024)
 MIB = 1024 * 1024

@@ -64,9 +64,9 @@ async def _running(ledger: Ledger, number: int) -> None:
     await ledger.keep_answer(name, json.dumps(answer).encode())
     job = await ledger.take(name, NewJob(number + 1, token, "unit", 7, "grp/app", 3600))
     await ledger.end_ask(name, "job")
-    for step in (MachineState.CREATING, MachineState.BOOTING, MachineState.WAITING):
+    for step in (MachineState.CREATING, MachineState.BOOTING):
         await ledger.move_machine(name, step)
-    await ledger.spend_boot(name)
+    await ledger.boot(name)
     await ledger.deliver(job.job_id)
     assert (await ledger.job(job.job_id)).state is JobState.DELIVERED  # type: ignore[union-attr]
 

@@ -40,10 +40,6 @@ class Row:
     floor: float | None = None
     """The same work done barely, in the same run."""
     ratio: float | None = None
-    goal: str = ""
-    """In words; empty where nothing is promised. Written out of `target` where that is given."""
-    ok: bool | None = None
-    """Whether the goal is met; None where there is none. Computed where `target` is given."""
     unit: str = "s"
     """Of value and floor."""
     samples: tuple[float, ...] = ()
@@ -54,9 +50,19 @@ class Row:
     """The goal as data."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError if the goal is about a ratio that is not there."""
         if self.target is not None:
-            object.__setattr__(self, "goal", self.target.words(self.unit))
-            object.__setattr__(self, "ok", self.target.met(self.value, self.ratio))
+            self.target.met(self.value, self.ratio)
+
+    @property
+    def goal(self) -> str:
+        """In words; empty where nothing is promised."""
+        return "" if self.target is None else self.target.words(self.unit)
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        return None if self.target is None else self.target.met(self.value, self.ratio)
 
 
 def measured(
