@@ -76,7 +76,7 @@ reference: $(VENV)/.ready ## Write docs/settings.md, cli.md, api-reference.md an
 proto: $(VENV)/.ready ## Write what speaks to Flintlock out of its .proto files; make lint compares
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) src/$(PROTO)/*.proto
 	@if [ -n "$(PROTO_CHECK)" ]; then for file in $(PROTO_OUT)/$(PROTO)/*_pb2.py*; do \
-		cmp "$$file" "src/$(PROTO)/$${file##*/}" || { echo "run: make proto"; exit 1; }; done; rm -r $(PROTO_OUT); fi
+		cmp "$$file" "src/$(PROTO)/$${file##*/}" || { echo "run: make proto"; rm -r $(PROTO_OUT); exit 1; }; done; rm -r $(PROTO_OUT); fi
 
 lock: $(VENV)/.ready ## Renew requirements/*.lock from pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
@@ -101,10 +101,12 @@ clean: ## Remove what make made; the demo's images stay in ~/.cache/firerunner (
 	rm -rf $(VENV) .make build dist site bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# What the machine must have. One apt run, only if something is missing; a no-op elsewhere than on Debian and Ubuntu.
+# What the machine must have. One apt run, only if something is missing; elsewhere than on Debian and Ubuntu it is yours to
+# install.
 .make/system: Makefile
 	@mkdir -p .make
-	@missing=""; for package in $(APT_PACKAGES); do \
+	@command -v apt-get > /dev/null || { echo "no apt here: make sure that there is $(APT_PACKAGES)"; touch $@; exit 0; }; \
+	missing=""; for package in $(APT_PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then \
 		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
@@ -112,11 +114,11 @@ clean: ## Remove what make made; the demo's images stay in ~/.cache/firerunner (
 			&& scripts/progress.sh "Installing with apt:$$missing" $$sudo env DEBIAN_FRONTEND=noninteractive \
 				apt-get install -y -q --no-install-recommends $$missing \
 			|| { echo "apt failed: mend it, or install by hand:$$missing"; exit 1; }; \
-	fi
-	@touch $@
+	fi; \
+	touch $@
 
 $(VENV)/.ready: .make/system requirements/dev.lock pyproject.toml
-	@[ -x $(BIN)/python ] || scripts/progress.sh "Making the virtual environment $(VENV)" $(PYTHON) -m venv $(VENV)
+	@[ -x $(BIN)/pip ] || scripts/progress.sh "Making the virtual environment $(VENV)" $(PYTHON) -m venv $(VENV)
 	@scripts/progress.sh "Installing Python packages (locked and hashed)" \
 		$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@scripts/progress.sh "Installing FireRunner" \

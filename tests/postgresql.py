@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,7 @@ class PostgreSQL:
 
     def fill_disk(self) -> None:
         """None of its files can be written any more. It may end by that, as of a full disk (PANIC)."""
-        for pid in self._pids():
-            _run(["prlimit", f"--pid={pid}", "--fsize=0:"], check=True)
+        self._each(_let_write_nothing)
 
     def empty_disk(self) -> None:
         """There is room again, and it is started again, as after `fill_disk` somebody has to."""
@@ -71,13 +70,15 @@ class PostgreSQL:
         self.start()
 
     def _signal(self, number: signal.Signals) -> None:
-        for pid in self._pids():
-            os.kill(pid, number)
+        self._each(lambda pid: os.kill(pid, number))
 
-    def _pids(self) -> list[int]:
+    def _each(self, act: Callable[[int], None]) -> None:
+        """First the process that starts the others: they inherit. A session may end meanwhile."""
         first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        return [first, *map(int, children)]
+        act(first)
+        for child in map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                act(child)
 
     @property
     def is_running(self) -> bool:
@@ -110,6 +111,12 @@ def running() -> Iterator[PostgreSQL]:
                 server.stop("immediate")
     finally:
         shutil.rmtree(folder)
+
+
+def _let_write_nothing(pid: int) -> None:
+    if _run(["prlimit", f"--pid={pid}", "--fsize=0:"], check=False):
+        os.kill(pid, 0)  # a process that is gone says so here
+        raise AssertionError(f"the limit of process {pid} could not be set")
 
 
 def _programs() -> Path:

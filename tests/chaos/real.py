@@ -34,7 +34,6 @@ ROWS: tuple[tuple[str, str | None], ...] = (
     ("create", "intended"),
     ("create", "done"),
     ("moved", "booting"),
-    ("boot spent", None),
     ("moved", "waiting"),
     ("moved", "busy"),
     ("moved", "delivered"),

@@ -20,7 +20,7 @@ ENDS = {
     "dies": ("failed", "runner_system_failure"),
     "cancel": ("canceled", None),
 }
-WINDOW = ("POST jobs/request: after", "Ledger.keep_answer: before")
+WINDOW = ("POST jobs/request: after", "Ledger.take: before")
 """Between GitLab's 201 and our commit."""
 
 

@@ -15,7 +15,7 @@ from tests.sim import timeline
 
 pytestmark = pytest.mark.timeout(400)
 
-IN_WINDOW = ("Ledger.keep_answer: before", 1)
+IN_WINDOW = ("Ledger.take: before", 1)
 
 
 def played(folder: Path, seed: int, *deaths: int | tuple[str, int]) -> Verdict:
@@ -78,7 +78,7 @@ def test_without_the_kept_answer_a_job_that_was_delivered_runs_twice_or_is_lost(
 
 
 async def _forgetful(ctx: Any) -> None:
-    from firerunner.control.asking import fail_machine
+    from firerunner.control.failing import fail_machine
 
     for machine in await ctx.ledger.machines():
         await fail_machine(ctx, machine.machine_id, "forgotten")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,19 @@ LEFTOVER_KEYS = {"machines", "processes", "managers", "files", "network"}
 SECONDS_KEYS = {"pending_to_running", "running_to_first_output", "total"}
 
 
+def outcome(command: list[str]) -> tuple[int, str, str]:
+    """Exit status and both outputs. Should the test be broken off, the demo is told to clean up, once."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as demo:
+        try:
+            said, progress = demo.communicate(timeout=800)
+        except BaseException:
+            demo.send_signal(signal.SIGINT)
+            demo.communicate(timeout=120)
+            raise
+    return demo.returncode, said, progress
+
+
 @pytest.mark.parametrize(
     ("more", "sizes"),
     [((), {(1, False), (2, True)}), (("--hosts", "3"), {(1, True), (2, True)})],
@@ -33,16 +47,10 @@ def test_the_demo_goes_as_it_should(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = network_names()
 
-    run = subprocess.run(
-        [sys.executable, "-m", "firerunner", "demo", "--json", *more],
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
+    code, said, progress = outcome([sys.executable, "-m", "firerunner", "demo", "--json", *more])
 
-    assert run.returncode == 0, run.stderr[-3000:]
-    report = json.loads(run.stdout.splitlines()[-1])
+    assert code == 0, progress[-3000:]
+    report = json.loads(said.splitlines()[-1])
     assert set(report) == KEYS
     assert report["ok"] is True
     assert set(report["leftover"]) == LEFTOVER_KEYS

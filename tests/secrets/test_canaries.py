@@ -124,12 +124,25 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
         file.write(b"canary-two")
 
     assert in_files(secrets, tmp_path) == ["base64: two", "plain: one", "sparse: two", "url: one"]
-    done = subprocess.Popen(["sleep", "60"], env={"X": "canary-two"})
+    pipe = subprocess.PIPE
+    done = subprocess.Popen(["cat"], env={"X": "canary-two"}, stdin=pipe, stdout=pipe, bufsize=0)
     try:
-        assert in_processes(secrets, [done.pid], {}) == [f"environ of {done.pid} (sleep): two"]
+        _answers(done)
+        assert in_processes(secrets, [done.pid], {}) == [f"environ of {done.pid} (cat): two"]
         assert in_processes(secrets, [done.pid], {done.pid: "two"}) == []
     finally:
         done.kill()
         done.wait()
+        for stream in (done.stdin, done.stdout):
+            assert stream is not None
+            stream.close()
     (tmp_path / "plain").chmod(0o644)
     assert "plain has mode 0644" in modes(tmp_path, {})
+
+
+def _answers(echo: subprocess.Popen[bytes]) -> None:
+    """Returns when it runs: a process that has only just been started has no environment yet (proc(5))."""
+    assert echo.stdin is not None
+    assert echo.stdout is not None
+    echo.stdin.write(b"\n")
+    echo.stdout.read(1)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ async def test_broken_off_anywhere_it_goes_on(
         elif point == "middle":
             patch.setattr("firerunner.ledger.secrets.rekey", _third(Broken))
         elif point == "look":
-            patch.setattr(rotation.asyncio, "sleep", broken)
+            patch.setattr(rotation, "asyncio", SimpleNamespace(sleep=broken))
         else:
             patch.setattr(Keyring, "keep_first", broken)
         with pytest.raises(Broken):
