@@ -1,12 +1,20 @@
-"""What every test has: asyncio as the one event loop, and tracebacks without the locals of every frame.
+"""What every test has: asyncio as the one event loop, short tracebacks, and one verdict for one commit.
 
-Printing those, structlog's way where nothing is configured, can take longer than a test waits.
+A traceback with the locals of every frame, structlog's way where nothing is configured, can take longer than
+a test waits. Hypothesis would fail an example that takes more than 0.2 s, and try other ones each time.
 """
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import structlog
+
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("same"), derandomize=False)
+hypothesis.settings.load_profile("same")
 
 structlog.configure(
     processors=[
