@@ -6,6 +6,7 @@ is done with it (`control/taking.py`).
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any, assert_never
 
@@ -33,6 +34,9 @@ from firerunner.telemetry.catalogue import ASKS
 REFUSED_PAUSE_S = 60.0
 TROUBLE_PAUSE_S = 5.0
 RACED_PAUSE_S = 1.0
+JOBS_FIRST_S = 0.02
+"""An ask that found nothing is written down so much later: a hook wakes several pools, and one of them may
+just have got the job."""
 LIMITED = "limited"
 """The journal's row of a pool whose `runner` GitLab has asked not to ask, `until` a time (Unix seconds)."""
 LIMITS_READ = 50
@@ -56,11 +60,13 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
             asking = await _begin_again(ctx, pool, machine_id, action.host, image_digest)
         try:
             outcome, retry_at, reason = await _ask(ctx, pool, asking, info)
+            if outcome is AskOutcome.NOTHING:
+                await asyncio.sleep(JOBS_FIRST_S)
         except Exception:
             # Not for a cancellation: then the ask may still be answered, and the mark has to stay.
             await until_written(ctx, machine_id, lambda: ctx.ledger.end_ask(machine_id, "broke off"))
             raise
-        machine = await until_written(ctx, machine_id, lambda: _end(ctx, machine_id))
+        machine = await until_written(ctx, machine_id, lambda: _end(ctx, machine_id, outcome))
     finally:
         ctx.metrics.count(ASKS, action.pool, outcome.value)
         if machine is not None:
@@ -81,9 +87,9 @@ async def ask(ctx: Context, action: Ask, image_digest: str, info: dict[str, Any]
         )
 
 
-async def _end(ctx: Context, machine_id: str) -> MachineRecord:
+async def _end(ctx: Context, machine_id: str, outcome: AskOutcome) -> MachineRecord:
     """The machine after its ask. One that brought a job is over already: it was taken in the same write."""
-    machine = await ctx.ledger.machine(machine_id)
+    machine = await ctx.ledger.machine(machine_id) if outcome is AskOutcome.JOB else None
     if machine is None or machine.ask_started_at is not None:
         return await ctx.ledger.end_ask(machine_id)
     return machine

@@ -52,6 +52,9 @@ from firerunner.settings import PoolSettings
 
 TICK_S = 0.5
 NOT_DONE_PAUSE_S = 2.0
+REFILL_AFTER_S = 0.05
+GUEST_FIRST_S = 0.01
+"""What the gate has seen is acted on when the guest has its answer: it waits, and a pool does not."""
 RECORDS_S = 45.0
 """How long a finish waits for GitLab to delete the records of machines that are gone: longer than a call."""
 WORLD_EVERY_S = 10.0
@@ -267,7 +270,8 @@ class Controller:
                 await self._post(machine_id)
 
     async def _refill(self, action: Refill) -> None:
-        """A warm machine, without a job."""
+        """A warm machine, without a job; a moment later, because the one before it is just given its job."""
+        await asyncio.sleep(REFILL_AFTER_S)
         await launch(self._ctx, await self._reserve(action.pool, action.host))
 
     async def _reserve(self, pool: str, host: str) -> str:
@@ -285,6 +289,7 @@ class Controller:
             self._ctx.post_machine(machine)
 
     async def _gate_event(self, event: GateEvent) -> None:
+        await asyncio.sleep(GUEST_FIRST_S)
         if isinstance(event, JobGone):
             job = await self._ctx.ledger.job(event.job_id)
             if job is not None:

@@ -51,9 +51,10 @@ async def _take_at_once(ctx: Context, machine: MachineRecord, raw: bytes) -> boo
     waits for it. False if anything is in the way of that: then the answer is still to be kept."""
     try:
         job = parse_answer(raw)
+        taking = asyncio.ensure_future(ctx.ledger.take(machine.machine_id, _new_job(job), answer=raw))
         if machine.state is MachineState.RESERVED:
-            ctx.launch(machine)  # its first write comes right after ours, and shares the commit
-        taken = await ctx.ledger.take(machine.machine_id, _new_job(job), answer=raw)
+            ctx.launch(machine)  # its first write comes right after ours, with nobody between, for one commit
+        taken = await taking
     except Exception as error:  # a fault of ours must not cost the answer
         ctx.log.warning("an answer is kept before it is read", machine=machine.machine_id, reason=str(error))
         return False

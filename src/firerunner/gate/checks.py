@@ -49,6 +49,8 @@ class Tie:
     trace_bytes: int = 0
     dependencies: Mapping[int, str] | None = field(default=None, repr=False)
     """Job id to hash of its token; None until it is needed."""
+    answer: bytes | None = field(default=None, repr=False)
+    """GitLab's, until the job's first call has been written down."""
     spoke_at: float = 0.0
     """When the runner last spoke about the job, as far as this process has heard."""
     heard_at: float = 0.0
@@ -129,6 +131,7 @@ class Ties:
             known.believed_until = fresh.believed_until
             known.token_digest = fresh.token_digest
             known.spoken = known.spoken or fresh.spoken
+            known.answer = None if known.spoken else fresh.answer
             fresh = known
         self._ties[machine_id] = fresh
         self._ties.move_to_end(machine_id)
@@ -137,7 +140,7 @@ class Ties:
         return fresh
 
     async def _load(self, machine_id: str) -> Tie:
-        found, job, token = await self._desk.ledger.tied(machine_id)
+        found, job, token, answer = await self._desk.ledger.tied(machine_id)
         machine = known_machine(found)
         if job is None:
             raise Refusal(403, Kind.NO_JOB, "this machine has been given no job")
@@ -159,6 +162,7 @@ class Ties:
             believed_until=self._desk.clock() + self._desk.limits.remember_s,
             job_status=job.gitlab_status,
             trace_bytes=job.trace_bytes,
+            answer=answer,
         )
 
 

@@ -109,9 +109,12 @@ class Delivery:
                     bell.clear()
                     if self.closing:
                         raise Refusal(503, Kind.STARTING, "the gate is going down", retry_after_s=1)
-                    job = await self._desk.ledger.job_of_machine(machine_id)
+                    machine, job, kept = await self._desk.ledger.offered(machine_id)
+                    if machine is None or machine.state not in _READY:  # it is wanted no more
+                        return None
                     if job is not None and job.state in _DELIVERABLE:
-                        return await self._offer(job, machine_id)
+                        # Without its answer its first job call has been made: it is not given twice.
+                        return await self._offer(job, machine_id, *kept) if kept else None
                     if job is not None and job.state is JobState.RUNNING:
                         if first:  # an older ask that wakes up now says nothing of the kind
                             self._desk.tell(JobDropped(job.job_id, machine_id))
@@ -123,23 +126,14 @@ class Delivery:
                     await _first_of(bell, hung_up, min(left_s, self._desk.limits.recheck_s))
                     if hung_up.done():
                         raise ClientGone
-                    if not await self._still_wanted(machine_id):
-                        return None
         finally:
             hung_up.cancel()
 
-    async def _still_wanted(self, machine_id: str) -> bool:
-        machine = await self._desk.ledger.machine(machine_id)
-        return machine is not None and machine.state in _READY
-
-    async def _offer(self, offered: JobRecord, machine_id: str) -> tuple[int, bytes] | None:
+    async def _offer(
+        self, offered: JobRecord, machine_id: str, raw: bytes, token: str
+    ) -> tuple[int, bytes] | None:
         """The job's answer, once GitLab has confirmed it and the ledger says `delivered`."""
         desk, job_id = self._desk, offered.job_id
-        kept = await desk.ledger.deliverable(job_id)
-        if kept is None:
-            # Its first job call has been made: it is not given twice.
-            return None
-        raw, token = kept
         reply = await self._ask_gitlab(offered, token)
         if reply.over:
             desk.tell_gone(job_id, machine_id, reply.status, reply.job_status)

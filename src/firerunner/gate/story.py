@@ -42,17 +42,16 @@ class Story:
             except StaleWrite:
                 await self._check_running(tie)
                 first = False
-            tie.spoken = True
+            tie.spoken, tie.answer = True, None
         if first:
             self._desk.sights.first_word(tie.job_id, queued_s)
             self._desk.tell(JobSpoke(tie.job_id, tie.machine_id))
 
     async def _note_dependencies(self, tie: Tie) -> float | None:
         """The payload goes now; what it allows must outlive it, and a restart. Its word on the queue."""
-        raw = await self._desk.ledger.payload(tie.job_id)
-        if raw is None:
+        if tie.answer is None:
             return None
-        tie.dependencies, queued_s = read_payload(raw)
+        tie.dependencies, queued_s = read_payload(tie.answer)
         if tie.dependencies:
             noted = {str(job_id): token_digest for job_id, token_digest in tie.dependencies.items()}
             await self._desk.ledger.note("job", str(tie.job_id), DEPENDENCIES, noted)

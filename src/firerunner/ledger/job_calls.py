@@ -81,12 +81,7 @@ class JobCalls(Handle):
         with the same machine changes nothing; with another one it raises `StaleWrite`.
         """
 
-        async def both(tx: Transaction) -> JobRecord:
-            if answer is not None:
-                await secrets.keep_answer(tx, machine_id, answer, self._keys)
-            return await jobs.take(tx, machine_id, job, self._keys)
-
-        return await self._write(both)
+        return await self._write(lambda tx: jobs.take(tx, machine_id, job, self._keys, answer))
 
     async def job(self, job_id: int) -> JobRecord | None:
         return await self._read(lambda tx: jobs.find(tx, job_id))
@@ -153,26 +148,46 @@ class JobCalls(Handle):
         stored = await self._read(lambda tx: secrets.job_token(tx, job_id))
         return None if stored is None else self._keys.decrypt(stored).decode()
 
-    async def deliverable(self, job_id: int) -> tuple[bytes, str] | None:
-        """GitLab's raw answer and the job's token, as long as both are there."""
-        stored = await self._read(lambda tx: secrets.deliverable(tx, job_id))
-        if stored is None:
-            return None
-        raw, token = stored
-        return self._keys.decrypt(raw), self._keys.decrypt(token).decode()
+    async def offered(
+        self, machine_id: str
+    ) -> tuple[MachineRecord | None, JobRecord | None, tuple[bytes, str] | None]:
+        """A machine, its job, and GitLab's raw answer with the job's token as long as both are there; at one
+        moment."""
 
-    async def tied(self, machine_id: str) -> tuple[MachineRecord | None, JobRecord | None, str | None]:
-        """A machine, its job and the job's token, at one moment."""
-
-        async def all_of_it(tx: Transaction) -> tuple[MachineRecord | None, JobRecord | None, bytes | None]:
-            machine = await machines.find(tx, machine_id)
-            if machine is None or machine.job_id is None:
-                return machine, None, None
-            job = await jobs.find(tx, machine.job_id)
-            return machine, job, await secrets.job_token(tx, machine.job_id)
+        async def all_of_it(
+            tx: Transaction,
+        ) -> tuple[MachineRecord | None, JobRecord | None, tuple[bytes, bytes] | None]:
+            machine, job = await machines.find(tx, machine_id), await jobs.of_machine(tx, machine_id)
+            return machine, job, await secrets.deliverable(tx, job.job_id) if job else None
 
         machine, job, stored = await self._read(all_of_it)
-        return machine, job, None if stored is None else self._keys.decrypt(stored).decode()
+        if stored is None:
+            return machine, job, None
+        raw, token = stored
+        return machine, job, (self._keys.decrypt(raw), self._keys.decrypt(token).decode())
+
+    async def tied(
+        self, machine_id: str
+    ) -> tuple[MachineRecord | None, JobRecord | None, str | None, bytes | None]:
+        """A machine, its job, the job's token, and GitLab's raw answer while it is there; at one moment."""
+
+        async def all_of_it(
+            tx: Transaction,
+        ) -> tuple[MachineRecord | None, JobRecord | None, bytes | None, bytes | None]:
+            machine = await machines.find(tx, machine_id)
+            if machine is None or machine.job_id is None:
+                return machine, None, None, None
+            job = await jobs.find(tx, machine.job_id)
+            raw = await secrets.payload(tx, job.job_id) if job is not None and job.has_payload else None
+            return machine, job, await secrets.job_token(tx, machine.job_id), raw
+
+        machine, job, token, raw = await self._read(all_of_it)
+        return (
+            machine,
+            job,
+            None if token is None else self._keys.decrypt(token).decode(),
+            None if raw is None else self._keys.decrypt(raw),
+        )
 
     async def drop_payload(self, job_id: int) -> bool:
         """Delete GitLab's answer, with its CI secrets, before the job's first call or end would."""

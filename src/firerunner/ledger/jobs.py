@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from firerunner.errors import IllegalTransition, StaleWrite
-from firerunner.ledger import journal, machines, transitions
+from firerunner.ledger import journal, machines, secrets, transitions
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.moves import JobMove
 from firerunner.ledger.records import JobRecord, MachineRecord, NewJob
@@ -101,13 +101,15 @@ async def page(
     return [_record(row) for row in await tx.connection.execute(query)]
 
 
-async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> JobRecord:
+async def take(
+    tx: Transaction, machine_id: str, job: NewJob, keys: Keyring, answer: bytes | None = None
+) -> JobRecord:
     machine = await machines.get(tx, machine_id)
     known, is_number_free = await _known(tx, machine.gitlab, job.job_id)
     if known is not None:
         return await _taken_before(tx, machine, known)
     job_id = job.job_id if is_number_free else await _own_number(tx)
-    record = JobRecord(
+    taken = JobRecord(
         job_id=job_id,
         gitlab=machine.gitlab,
         gitlab_job_id=job.job_id,
@@ -121,6 +123,9 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> 
         timeout_s=job.timeout_s,
         taken_at=tx.at,
     )
+    # The machine may have died while the ask was in flight; then the job waits for another one.
+    is_free = _is_free(machine)
+    record = replace(taken, **_assigned(tx, taken, machine), host=machine.host) if is_free else taken
     await tx.connection.execute(
         _INSERT,
         {
@@ -128,6 +133,7 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> 
             "gitlab": machine.gitlab,
             "gitlab_job_id": job.job_id,
             "pool": machine.pool,
+            "machine_id": record.machine_id,
             "state": record.state,
             "state_since": tx.at,
             "name": job.name,
@@ -135,32 +141,29 @@ async def take(tx: Transaction, machine_id: str, job: NewJob, keys: Keyring) -> 
             "project_path": job.project_path,
             "timeout_s": job.timeout_s,
             "taken_at": tx.at,
-            "attempts": 0,
+            "attempts": record.attempts,
             "trace_bytes": 0,
             "reason": "",
             "token": keys.encrypt(job.job_token.encode()),
         },
     )
-    await machines.ask_is_over(tx, machine_id)
-    has_payload = await _claim_answer(tx, machine_id, job_id)
-    await journal.write(
-        tx,
-        "job",
-        str(job_id),
-        "taken",
-        to_state=JobState.TAKEN,
-        detail={
-            "machine": machine_id,
-            "pool": machine.pool,
-            "project": job.project_path,
-            "name": job.name,
-            "asked_at": machine.ask_started_at,
-        },
-    )
-    record = replace(record, has_payload=has_payload)
-    tx.moves.append(JobMove(record, machine=machine))
-    # The machine may have died while the ask was in flight; then the job waits for another one.
-    return await _assign(tx, record, machine) if _is_free(machine) else record
+    await machines.ask_is_over(tx, machine_id, holds_room=is_free)
+    told = await secrets.store(tx, machine, answer, keys, job_id=job_id) if answer is not None else None
+    has_payload = told is not None or await _claim_answer(tx, machine_id, job_id)
+    detail = {
+        "machine": machine_id,
+        "pool": machine.pool,
+        "project": job.project_path,
+        "name": job.name,
+        "asked_at": machine.ask_started_at,
+    }
+    rows = [journal.row(tx, "job", str(job_id), "taken", to_state=JobState.TAKEN, detail=detail)]
+    tx.moves.append(JobMove(replace(taken, has_payload=has_payload), machine=machine))
+    if is_free:
+        rows.append(_move_row(tx, taken, JobState.ASSIGNED, {"machine": machine_id}))
+        tx.moves.append(JobMove(replace(record, has_payload=has_payload), taken.state, 0.0, machine))
+    await journal.write_all(tx, [*([told] if told else []), *rows])
+    return replace(record, has_payload=has_payload)
 
 
 async def _known(tx: Transaction, gitlab: str, number: int) -> tuple[JobRecord | None, bool]:
@@ -189,8 +192,8 @@ async def reassign(tx: Transaction, job_id: int, machine_id: str) -> JobRecord:
     if machine.pool != job.pool:
         raise StaleWrite(f"machine {machine_id} is of pool {machine.pool}, job {job_id} of pool {job.pool}")
     if job.state is not JobState.TAKEN:
-        job = await move(
-            tx, job_id, JobState.TAKEN, reason=f"machine {job.machine_id} is lost", changes={}, expect=None
+        job = await _moved(
+            tx, job, JobState.TAKEN, reason=f"machine {job.machine_id} is lost", changes={}, expect=None
         )
     return await _assign(tx, job, machine)
 
@@ -204,7 +207,19 @@ async def move(
     changes: Mapping[str, str | None],
     expect: JobState | Collection[JobState] | None,
 ) -> JobRecord:
-    old = await get(tx, job_id)
+    return await _moved(tx, await get(tx, job_id), to, reason=reason, changes=changes, expect=expect)
+
+
+async def _moved(
+    tx: Transaction,
+    old: JobRecord,
+    to: JobState,
+    *,
+    reason: str,
+    changes: Mapping[str, str | None],
+    expect: JobState | Collection[JobState] | None,
+) -> JobRecord:
+    job_id = old.job_id
     transitions.check(f"job {job_id}", old.state, to, JOB_TRANSITIONS, expect)
     if to is JobState.ASSIGNED:
         raise IllegalTransition(f"job {job_id} is assigned by naming its machine", remedy="use reassign")
@@ -235,7 +250,7 @@ async def deliver(tx: Transaction, job_id: int) -> tuple[JobRecord, MachineRecor
     machine = await machines.move(
         tx, job.machine_id, MachineState.BUSY, reason="", expect=MachineState.WAITING, facts={}
     )
-    moved = await move(tx, job_id, JobState.DELIVERED, reason="", changes={}, expect=JobState.ASSIGNED)
+    moved = await _moved(tx, job, JobState.DELIVERED, reason="", changes={}, expect=JobState.ASSIGNED)
     return moved, machine
 
 
@@ -265,14 +280,7 @@ def _is_free(machine: MachineRecord) -> bool:
 
 
 async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> JobRecord:
-    transitions.check(f"job {job.job_id}", job.state, JobState.ASSIGNED, JOB_TRANSITIONS)
-    values: dict[str, Any] = {
-        "state": JobState.ASSIGNED,
-        "state_since": tx.at,
-        "reason": "",
-        "machine_id": machine.machine_id,
-        "attempts": job.attempts + 1,
-    }
+    values = _assigned(tx, job, machine)
     await _update(tx, job.job_id, values)
     if not machine.room_held:
         await machines.hold_room(tx, machine.machine_id)
@@ -282,21 +290,30 @@ async def _assign(tx: Transaction, job: JobRecord, machine: MachineRecord) -> Jo
     return new
 
 
+def _assigned(tx: Transaction, job: JobRecord, machine: MachineRecord) -> dict[str, Any]:
+    """What changes in the job's row when the machine gets it."""
+    transitions.check(f"job {job.job_id}", job.state, JobState.ASSIGNED, JOB_TRANSITIONS)
+    return {
+        "state": JobState.ASSIGNED,
+        "state_since": tx.at,
+        "reason": "",
+        "machine_id": machine.machine_id,
+        "attempts": job.attempts + 1,
+    }
+
+
 async def _claim_answer(tx: Transaction, machine_id: str, job_id: int) -> bool:
     claimed = await tx.connection.execute(_CLAIM, {"machine": machine_id, "job": job_id})
     return claimed.rowcount > 0
 
 
 async def _journal_move(tx: Transaction, old: JobRecord, to: JobState, detail: Mapping[str, Any]) -> None:
-    await journal.write(
-        tx,
-        "job",
-        str(old.job_id),
-        "moved",
-        from_state=old.state,
-        to_state=to,
-        detail={name: value for name, value in detail.items() if value not in {None, ""}},
-    )
+    await journal.write_all(tx, [_move_row(tx, old, to, detail)])
+
+
+def _move_row(tx: Transaction, old: JobRecord, to: JobState, detail: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in detail.items() if value not in {None, ""}}
+    return journal.row(tx, "job", str(old.job_id), "moved", from_state=old.state, to_state=to, detail=told)
 
 
 async def _update(tx: Transaction, job_id: int, values: Mapping[str, Any]) -> None:

@@ -44,22 +44,39 @@ async def write(
     detail: Mapping[str, Any] | None = None,
 ) -> int:
     """Add one row and return its number. `detail` must be JSON, and never holds a secret."""
-    result = await tx.connection.execute(
-        _INSERT,
-        {
-            "at": tx.at,
-            "subject_kind": subject_kind,
-            "subject": subject,
-            "event": event,
-            "from_state": from_state,
-            "to_state": to_state,
-            "detail": dict(detail or {}),
-            "epoch": tx.epoch,
-        },
-    )
+    told = row(tx, subject_kind, subject, event, from_state=from_state, to_state=to_state, detail=detail)
+    result = await tx.connection.execute(_INSERT, told)
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  (an INSERT of one row always has one)
     return int(key[0])
+
+
+def row(
+    tx: Transaction,
+    subject_kind: str,
+    subject: str,
+    event: str,
+    *,
+    from_state: str | None = None,
+    to_state: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One for `write_all`. `detail` must be JSON, and never holds a secret."""
+    return {
+        "at": tx.at,
+        "subject_kind": subject_kind,
+        "subject": subject,
+        "event": event,
+        "from_state": from_state,
+        "to_state": to_state,
+        "detail": dict(detail or {}),
+        "epoch": tx.epoch,
+    }
+
+
+async def write_all(tx: Transaction, rows: list[dict[str, Any]]) -> None:
+    """Add them in their order, by one statement."""
+    await tx.connection.execute(_INSERT, rows)
 
 
 async def read(tx: Transaction, after: int, subject: str | None, limit: int) -> list[JournalEntry]:

@@ -26,6 +26,7 @@ _FIND = _SELECT.where(machines.c.machine_id == sa.bindparam("wanted"))
 _LOCK = _FIND.with_for_update(of=machines)
 _INSERT = sa.insert(machines)
 _UPDATE = sa.update(machines).where(machines.c.machine_id == sa.bindparam("wanted"))
+_ANSWER = sa.select(answers.c.seq).where(answers.c.machine_id == sa.bindparam("machine")).limit(1)
 
 
 async def find(tx: Transaction, machine_id: str, *, lock: bool = False) -> MachineRecord | None:
@@ -264,8 +265,9 @@ async def hold_room(tx: Transaction, machine_id: str) -> None:
     await _update(tx, machine_id, {"room_held": True})
 
 
-async def ask_is_over(tx: Transaction, machine_id: str) -> None:
-    await _update(tx, machine_id, {"ask_started_at": None})
+async def ask_is_over(tx: Transaction, machine_id: str, *, holds_room: bool) -> None:
+    """`holds_room`: it has got a job, for which it needs its room; else its room stays as it is."""
+    await _update(tx, machine_id, {"ask_started_at": None} | ({"room_held": True} if holds_room else {}))
 
 
 async def manager_removed(tx: Transaction, machine_id: str) -> None:
@@ -279,8 +281,7 @@ async def _update(tx: Transaction, machine_id: str, values: Mapping[str, Any]) -
 
 
 async def _has_answer(tx: Transaction, machine_id: str) -> bool:
-    query = sa.select(answers.c.seq).where(answers.c.machine_id == machine_id).limit(1)
-    return (await tx.connection.execute(query)).first() is not None
+    return (await tx.connection.execute(_ANSWER, {"machine": machine_id})).first() is not None
 
 
 def _record(row: Any) -> MachineRecord:

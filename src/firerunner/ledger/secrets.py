@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from firerunner.errors import KeyMissing, StaleWrite
 from firerunner.ledger import journal, machines
 from firerunner.ledger.keyring import Keyring
+from firerunner.ledger.records import MachineRecord
 from firerunner.ledger.schema import answers, jobs, sized_runners
 from firerunner.ledger.transaction import Transaction
 
@@ -49,20 +50,27 @@ _DELIVERABLE = (
 
 
 async def keep_answer(tx: Transaction, machine_id: str, answer: bytes, keys: Keyring) -> None:
-    """Encrypted in the transaction, not before: a rotation of keys that comes in between finds it there."""
-    record = await machines.get(tx, machine_id)
-    kept = await tx.connection.execute(_KEPT, {"machine": machine_id})
+    """For whoever reads it: no job has been made of it."""
+    if told := await store(tx, await machines.get(tx, machine_id), answer, keys, job_id=None):
+        await journal.write_all(tx, [told])
+
+
+async def store(
+    tx: Transaction, machine: MachineRecord, answer: bytes, keys: Keyring, *, job_id: int | None
+) -> dict[str, Any] | None:
+    """Encrypted in the transaction, not before: a rotation of keys that comes in between finds it there.
+
+    The journal's row that is to be written about it; None if it is there already.
+    """
+    kept = await tx.connection.execute(_KEPT, {"machine": machine.machine_id})
     if any(keys.decrypt(raw) == answer for raw in kept.scalars()):
-        return  # the commit of the first try had been made, and its answer was lost
+        return None  # the commit of the first try had been made, and its answer was lost
     encrypted = keys.encrypt(answer)
-    await tx.connection.execute(_KEEP, {"machine_id": machine_id, "kept_at": tx.at, "raw": encrypted})
-    await journal.write(
-        tx,
-        "machine",
-        machine_id,
-        "answer kept",
-        detail={"stored_bytes": len(encrypted), "asked_at": record.ask_started_at},
+    await tx.connection.execute(
+        _KEEP, {"machine_id": machine.machine_id, "kept_at": tx.at, "raw": encrypted, "job_id": job_id}
     )
+    detail = {"stored_bytes": len(encrypted), "asked_at": machine.ask_started_at}
+    return journal.row(tx, "machine", machine.machine_id, "answer kept", detail=detail)
 
 
 async def unread(tx: Transaction) -> list[tuple[str, bytes]]:

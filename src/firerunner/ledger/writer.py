@@ -27,7 +27,11 @@ MAX_BATCH = 64
 """Writes per commit: bounds how long the first of them waits."""
 
 GATHER_S = 0.003
-"""How long more of them are waited for where writes have come together before."""
+"""How long more of them are waited for where writes have come together just before."""
+
+CROWD, CROWDED_S = 4, 0.05
+"""So many writes in one commit are a crowd, and more are taken to follow for so long. Fewer come together
+when a single job is handed over, and that waits for nobody."""
 
 FAILURES = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """How a database fails: SQLAlchemy wraps what comes while a statement runs, not what comes before."""
@@ -53,7 +57,7 @@ class Writer:
         self._queue: deque[_Write] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._crowded = False
+        self._crowded_until = 0.0
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction and return its result once that is committed.
@@ -76,16 +80,17 @@ class Writer:
             await asyncio.shield(self._task)
 
     async def _drain(self) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             while self._queue:
-                await asyncio.sleep(GATHER_S if self._crowded and len(self._queue) < MAX_BATCH else 0)
+                is_crowded = clock() < self._crowded_until and len(self._queue) < MAX_BATCH
+                await asyncio.sleep(GATHER_S if is_crowded else 0)
                 batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
                 batch = [write for write in batch if not write.future.done()]  # cancelled before it began
-                self._crowded = len(batch) > 1
-                if len(batch) > 1 and await self._together(batch):
-                    continue
-                for write in batch:
-                    await self._alone(write)
+                if len(batch) == 1 or not await self._together(batch):
+                    for write in batch:
+                        await self._alone(write)
+                self._crowded_until = clock() + CROWDED_S if len(batch) >= CROWD else 0.0
         finally:
             self._task = None
             if self._queue and not self._closed:  # only when the event loop is being torn down

@@ -372,7 +372,7 @@ async def test_a_trace_patch_costs_no_query(world: World, monkeypatch: pytest.Mo
     async def unwanted(*args: object, **more: object) -> None:
         raise AssertionError
 
-    reads = ("machine", "job_of_machine", "tied", "deliverable", "payload")
+    reads = ("machine", "job_of_machine", "tied", "offered", "payload")
     for name in (*reads, "move_job", "set_trace_bytes"):
         monkeypatch.setattr(world.ledger, name, unwanted)
 

@@ -17,7 +17,7 @@ from firerunner.errors import LedgerError, StaleWrite
 from firerunner.ledger import JobState, Ledger, MachineState, migrate
 from firerunner.ledger.database import parse_url
 from firerunner.ledger.schema import metadata
-from firerunner.ledger.writer import Writer
+from firerunner.ledger.writer import CROWD, Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +172,24 @@ async def test_a_write_that_comes_a_moment_later_shares_the_commit(
     await asyncio.gather(ledger.note("pool", "demo", "second"), first)
 
     assert commits == [2]
+
+
+@pytest.mark.parametrize(("writes", "waits"), [(CROWD - 1, False), (CROWD, True)])
+async def test_only_after_many_writes_at_once_are_more_waited_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, writes: int, waits: bool
+) -> None:
+    """A few come together when one job is handed over, and what comes next is what it waits for."""
+    monkeypatch.setattr("firerunner.ledger.writer.CROWDED_S", 60.0)
+    monkeypatch.setattr("firerunner.ledger.writer.GATHER_S", 3600.0)
+    await asyncio.gather(*(ledger.note("pool", "demo", f"{each}") for each in range(writes)))
+
+    done, waiting = await asyncio.wait([asyncio.create_task(ledger.note("pool", "demo", "next"))], timeout=5)
+
+    assert (len(done), len(waiting)) == ((0, 1) if waits else (1, 0))
+    for task in waiting:
+        task.cancel()
+    if ledger._access.writer._task is not None:
+        ledger._access.writer._task.cancel()
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 3))

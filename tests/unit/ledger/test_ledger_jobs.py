@@ -26,8 +26,8 @@ async def test_a_taken_job_has_its_machine_and_its_payload(ledger: Ledger) -> No
     assert (machine.job_id, machine.room_held, machine.ask_started_at) == (7, True, None)
     assert await ledger.payload(7) == ANSWER
     assert await ledger.job_token(7) == "canary-job-token"
-    assert await ledger.deliverable(7) == (ANSWER, "canary-job-token")
-    assert await ledger.tied(A) == (machine, job, "canary-job-token")
+    assert (await ledger.offered(A))[2] == (ANSWER, "canary-job-token")
+    assert await ledger.tied(A) == (machine, job, "canary-job-token", ANSWER)
     assert await ledger.unread_answers() == []
 
 
@@ -279,7 +279,7 @@ async def test_secrets_go_when_they_are_not_needed_any_more(ledger: Ledger) -> N
 
     assert await ledger.drop_payload(7) is True
     assert (await ledger.payload(7), await ledger.job_token(7)) == (None, "canary-job-token")
-    assert await ledger.deliverable(7) is None
+    assert (await ledger.offered(A))[2] is None
     assert (await ledger.job(7)).has_payload is False
     await ledger.move_job(7, JobState.RETURNED)
     assert await ledger.job_token(7) is None
@@ -307,7 +307,7 @@ async def test_the_end_of_a_job_takes_its_payload_with_it(ledger: Ledger) -> Non
 
 async def test_an_unknown_job_is_none_to_readers_and_stale_to_writers(ledger: Ledger) -> None:
     assert (await ledger.job(7), await ledger.payload(7), await ledger.job_token(7)) == (None, None, None)
-    assert (await ledger.deliverable(7), await ledger.tied(A)) == (None, (None, None, None))
+    assert (await ledger.offered(A), await ledger.tied(A)) == ((None,) * 3, (None,) * 4)
     with pytest.raises(StaleWrite, match="no job 7"):
         await ledger.move_job(7, JobState.ENDED)
 
