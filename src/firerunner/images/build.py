@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -50,7 +51,9 @@ async def build_image(
     Raises `ImageError` or `MachineError`; then, and when cancelled, nothing unfinished is left.
     """
     refuse_unfit(recipe, runner)
-    image = None if again else _same_recipe(recipe, store, runner)
+    image = None
+    with contextlib.suppress(ImageError):  # such as of one that another build is just replacing
+        image = None if again else _same_recipe(recipe, store, runner)
     if image is None or (driver is not None and not image.manifest.is_recorded):
         async with store.stage(progress) as stage:
             # Another build may have ended meanwhile. None begins before this image is recorded: `record_info`

@@ -71,6 +71,23 @@ async def test_an_unchanged_recipe_whose_image_is_damaged_is_said(store: Store) 
         await build_image(RECIPE, store, RUNNER)
 
 
+async def test_an_image_that_another_build_is_just_replacing_is_looked_at_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, resolve, looks = await built(store), store.resolve, []
+
+    def vanishes(reference: str) -> Image:
+        looks.append(reference)
+        if len(looks) == 1:
+            raise DigestMismatch("root is missing")
+        return resolve(reference)
+
+    monkeypatch.setattr(store, "resolve", vanishes)
+
+    assert await build_image(RECIPE, store, RUNNER) == image
+    assert len(looks) == 2
+
+
 async def test_two_builds_at_once_boot_the_image_once(store: Store, tmp_path: Path) -> None:
     """The one that waited takes what the first one recorded: the image it saw before is gone."""
     bare = await built(store)
