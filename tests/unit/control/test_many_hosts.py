@@ -60,6 +60,17 @@ async def with_jobs(world: World, count: int) -> list[Job]:
     return jobs
 
 
+async def with_jobs_in_turn(world: World, count: int) -> None:
+    """So many more jobs run. Each comes when no ask is in flight: one that finds nothing holds room, too."""
+
+    async def no_ask() -> bool:
+        return all(machine.ask_started_at is None for machine in await world.ledger.machines())
+
+    for _ in range(count):
+        await with_jobs(world, 1)
+        await world.until(no_ask)
+
+
 async def busy(world: World) -> list[MachineRecord]:
     return [machine for machine in await world.ledger.machines() if machine.state is MachineState.BUSY]
 
@@ -205,12 +216,12 @@ async def test_machines_go_to_the_emptiest_host_or_to_the_fullest(world: World) 
     world.limit = 8
     more = await with_hosts(world, "other", memory_mib=512)
     world.driver.life = more["other"].life = runs_for_ever
-    await with_jobs(world, 4)
+    await with_jobs_in_turn(world, 4)
     spread = (len(world.driver.created), len(more["other"].created))
     await world.hand_over()
     world.options = {"placement": "pack", "memory_mib": 512}
     await world.start()
-    await with_jobs(world, 4)
+    await with_jobs_in_turn(world, 4)
     packed = (len(world.driver.created) - spread[0], len(more["other"].created) - spread[1])
 
     assert spread == (2, 2)
