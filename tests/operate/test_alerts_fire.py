@@ -45,7 +45,7 @@ class Prometheus:
         """Returns once all of these do."""
         firing: set[str] = set()
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(120):
                 while not firing >= set(names):
                     await asyncio.sleep(0.2)
                     with contextlib.suppress(httpx.HTTPError):
