@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -33,19 +33,23 @@ _NOTE_DONE = sa.insert(journal).from_select(
 )
 
 
+class Told(TypedDict, total=False):
+    """What a row may say besides its subject and event."""
+
+    from_state: str | None
+    to_state: str | None
+    detail: Mapping[str, Any] | None
+
+
 async def write(
     tx: Transaction,
     subject_kind: str,
     subject: str,
     event: str,
-    *,
-    from_state: str | None = None,
-    to_state: str | None = None,
-    detail: Mapping[str, Any] | None = None,
+    **told: Unpack[Told],
 ) -> int:
-    """Add one row and return its number. `detail` must be JSON, and never holds a secret."""
-    told = row(tx, subject_kind, subject, event, from_state=from_state, to_state=to_state, detail=detail)
-    result = await tx.connection.execute(_INSERT, told)
+    """Add one row, as `row` makes it, and return its number."""
+    result = await tx.connection.execute(_INSERT, row(tx, subject_kind, subject, event, **told))
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  (an INSERT of one row always has one)
     return int(key[0])
@@ -61,7 +65,7 @@ def row(
     to_state: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One for `write_all`. `detail` must be JSON, and never holds a secret."""
+    """What is to be written. `detail` must be JSON, and never holds a secret."""
     return {
         "at": tx.at,
         "subject_kind": subject_kind,
