@@ -37,9 +37,8 @@ class Prometheus:
 
     async def firing(self) -> set[str]:
         """The names of alerts that fire now."""
-        async with httpx.AsyncClient(trust_env=False) as http:
-            said = (await http.get(f"http://127.0.0.1:{self.port}/api/v1/alerts")).json()
-        return {each["labels"]["alertname"] for each in said["data"]["alerts"] if each["state"] == "firing"}
+        alerts = (await self._asked("alerts"))["alerts"]
+        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
 
     async def fires(self, *names: str) -> None:
         """Returns once all of these do."""
@@ -55,14 +54,18 @@ class Prometheus:
 
     async def scrapes(self) -> None:
         """Returns once it has seen a leader."""
-        query = {"query": "firerunner_leader == 1"}
-        async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    said = await http.get(f"http://127.0.0.1:{self.port}/api/v1/query", params=query)
-                    if said.json()["data"]["result"]:
+                    if (await self._asked("query", query="firerunner_leader == 1"))["result"]:
                         return
                 await asyncio.sleep(0.2)
+
+    async def _asked(self, what: str, **params: str) -> dict[str, Any]:
+        """Its API's answer; raises `httpx.HTTPError` also while it starts, when it listens and says 503."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            said = await http.get(f"http://127.0.0.1:{self.port}/api/v1/{what}", params=params)
+        return dict(said.raise_for_status().json()["data"])
 
 
 @contextlib.asynccontextmanager
