@@ -10,13 +10,11 @@ from collections.abc import AsyncIterator, Generator
 
 import structlog
 import uvicorn
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from firerunner.serving.bounds import GATE_BOUNDS, Bounds
 from firerunner.serving.certificate import Certificate
 from firerunner.serving.crowd import Crowd
-from firerunner.serving.headers import SECURITY_HEADERS
 from firerunner.serving.protocol import BoundedProtocol, Opening
 
 _GOODBYE_S = 5
@@ -25,8 +23,6 @@ _NO_ACCEPT_S = 0.5
 _AT_ONCE = 100
 """Connections accepted before others in the loop get their turn, as in asyncio's own server."""
 _TELL_EVERY_S = 60.0
-_LAST_WORD = {"Connection": "close", **SECURITY_HEADERS}
-_FRAMINGS = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Served:
@@ -66,7 +62,7 @@ async def served(
     Raises SettingsError if the certificate cannot be used. The socket is closed at the end.
     """
     try:
-        server = _Server(_headed(app, bounds), bounds, certificate)
+        server = _Server(app, bounds, certificate)
     except BaseException:
         listener.close()
         raise
@@ -98,7 +94,6 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_graceful_shutdown=_GOODBYE_S,
                 timeout_keep_alive=bounds.keep_alive_s,
-                h11_max_incomplete_event_size=bounds.head_bytes,
             )
         )
         self.crowd = Crowd(bounds.connections)
@@ -193,27 +188,3 @@ class _Server(uvicorn.Server):
         if now >= self._told_at + _TELL_EVERY_S:
             self._told_at = now
             self._log.warning(what, **facts)
-
-
-def _headed(app: ASGIApp, bounds: Bounds) -> ASGIApp:
-    """`app`, spared requests whose head is out of bounds: h11 bounds only what comes in several pieces.
-
-    Also those whose body has a length and comes in chunks: who passes both on asks to be misunderstood
-    (RFC 9112, 6.3).
-    """
-
-    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            sent = scope["headers"]
-            size = sum(len(name) + len(value) for name, value in sent)
-            refusal = None
-            if len(sent) > bounds.headers or size > bounds.head_bytes:
-                refusal = PlainTextResponse("too many headers, or too long", 431, _LAST_WORD)
-            elif {name for name, _ in sent} >= _FRAMINGS:
-                refusal = PlainTextResponse("a body has a length or comes in chunks", 400, _LAST_WORD)
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    return bounded

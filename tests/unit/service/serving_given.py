@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.types import Receive, Scope, Send
 
 from firerunner.serving import Bounds, Certificate, Served, served
+from firerunner.serving.whole import has_come
 
 SHORT = Bounds(head_s=0.3, keep_alive_s=30, stalled_s=0.3, connections=8)
 """So that a test does not wait long for a cut."""
@@ -28,17 +29,25 @@ LIFE_S = 3 * SHORT.head_s
 @dataclass
 class App:
     """`/poll` waits until `release`, `/upload` reads to the end, `/refuse` answers before it reads, `/flood`
-    sends more than anybody's buffers hold, everything else says its path."""
+    sends more than anybody's buffers hold, `/gone` waits until its client is, all else says its path."""
 
     release: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
     uploaded: int = 0
+    here: list[bool] = field(default_factory=list)
+    """Of each request, whether its body had come when it was given to us."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.entered.set()
+        self.here.append(has_come(scope))
         body = scope["path"].encode()
         if scope["path"] == "/poll":
             await self.release.wait()
+        if scope["path"] == "/gone":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.missed.set()
         if scope["path"] == "/upload":
             more = True
             while more:
