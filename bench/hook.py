@@ -30,7 +30,7 @@ from firerunner.fakes.flintlock import FakeFlintlock
 from firerunner.fakes.gitlab import FakeGitLab
 from firerunner.images import Store
 
-HOOKS, ROUNDS, CONNECTIONS = 500, 11, 16
+HOOKS, ROUNDS, CONNECTIONS = 4_000, 9, 16
 CROWD = 10_000
 AT_LEAST, ASKS_AT_MOST = 0.6, 20
 SECRET = "secret-of-the-hook-that-is-long-enough"

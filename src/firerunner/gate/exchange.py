@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from starlette.types import Message, Receive, Scope, Send
 
 from firerunner.gate.refusals import Kind, Refusal, form
+from firerunner.serving.whole import has_come
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -29,6 +30,7 @@ class Exchange:
         """Of the answer; 0 until it has begun."""
         self.received, self.sent = 0, 0
         """Bytes of the bodies."""
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._read_whole = False
@@ -70,7 +72,7 @@ class Exchange:
         self._check_declared(limit_bytes)
         kept = bytearray()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(None if has_come(self._scope) else timeout_s):
                 while not self._read_whole:
                     kept += self._take(await self._receive())
                     if len(kept) > limit_bytes:

@@ -21,6 +21,7 @@ from firerunner.intake.hooks import Hook, read_hook
 from firerunner.intake.limiting import PerClient
 from firerunner.intake.proofs import Proofs, Standing, by_signature
 from firerunner.intake.replays import Replays
+from firerunner.serving.whole import has_come
 from firerunner.settings import GitLabSettings, WebhookSettings
 
 Wake = Callable[[Hook], None]
@@ -35,6 +36,8 @@ _CLOSED = (
     "webhook_secret_file, webhook_signing_token_file), or say `webhook: {insecure: true}`"
 )
 _HOW_TO = "this is where GitLab sends its Job and Pipeline hooks, by POST; nothing is to be seen here"
+_ACCEPTED = JSONResponse({"message": "accepted"})
+"""One for all: it holds nothing of its request."""
 _LONGEST_NUMBER = 20
 
 
@@ -69,29 +72,23 @@ class Door:
             self._count("method")
             return JSONResponse({"message": _HOW_TO}, 405, {"Allow": "POST"})
         rules = self._rules
-        client = client_address(
-            request.client.host if request.client else None,
-            request.headers.getlist("x-forwarded-for"),
-            rules.webhook.trusted_proxies,
-        )
         try:
-            return self._accepted(await self._authentic(request, rules, client))
+            return self._accepted(await self._authentic(request, rules))
         except Refused as refused:
-            return self._refusal(refused, rules, client)
+            return self._refusal(refused, rules, _client(request, rules))
         except ClientDisconnect:
             self._count("cut")
             return Response(status_code=204)  # to nobody
 
-    async def _authentic(self, request: Request, rules: _Rules, client: Address | None) -> Hook | str:
+    async def _authentic(self, request: Request, rules: _Rules) -> Hook | str:
         """The hook, or the outcome if there is nothing in it for us. Raises Refused, ClientDisconnect."""
-        allow = rules.webhook.allow
-        if allow and (client is None or not within(client, allow)):
+        if not _allowed(request, rules):
             raise Refused(403, "not_allowed", "hooks from this address are not allowed (webhook.allow)")
         if rules.proofs.closed:
             raise Refused(403, "closed", _CLOSED)
         standing = rules.proofs.by_headers(request.headers)
         if standing.hopeless:
-            raise _failed(rules, client, standing, Unread.STRANGER)
+            raise _failed(rules, _client(request, rules), standing, Unread.STRANGER)
         known = bool(standing.by_secret)
         if not _plain(request.headers.getlist("content-encoding")):
             raise Refused(415, "compressed", "compressed bodies are not accepted", _unread(known))
@@ -99,7 +96,7 @@ class Door:
         signed = by_signature(standing, body)
         unsigned = standing.by_secret + standing.unproven
         if not (signed or unsigned):
-            raise _failed(rules, client, standing, Unread.NONE)
+            raise _failed(rules, _client(request, rules), standing, Unread.NONE)
         new = [name for name in signed if standing.signed and self._replays.is_new(name, standing.signed.id)]
         if not (new or unsigned):
             return "replayed"
@@ -107,14 +104,15 @@ class Door:
 
     async def _body(self, request: Request, webhook: WebhookSettings, *, known: bool) -> bytes:
         limit, patience_s = webhook.max_body, webhook.body_timeout
-        declared = request.headers.get("content-length", "0")
-        too_large = Refused(413, "too_large", f"larger than {limit} bytes (webhook.max_body)", _unread(known))
-        if _number(declared) > limit:
-            raise too_large
         try:
+            if _number(request.headers.get("content-length", "0")) > limit:
+                raise TooLarge
+            if has_come(request.scope):
+                return await _come(request, limit)
             return await self._bodies.read(request.stream(), limit, patience_s, stranger=not known)
         except TooLarge:
-            raise too_large from None
+            message = f"larger than {limit} bytes (webhook.max_body)"
+            raise Refused(413, "too_large", message, _unread(known)) from None
         except TooSlow:
             message = f"the body has not come within {patience_s:g} s (webhook.body_timeout)"
             raise Refused(408, "slow", message, Unread.NONE) from None
@@ -134,7 +132,7 @@ class Door:
             self._log.exception("a hook was accepted but could not wake", project=hook.project_id)
             outcome = "not_woken"
         self._count(outcome)
-        return JSONResponse({"message": "accepted"})
+        return _ACCEPTED
 
     def _refusal(self, refused: Refused, rules: _Rules, client: Address | None) -> Response:
         self._count(refused.outcome)
@@ -148,6 +146,29 @@ class Door:
                 **refused.facts,
             )
         return refused.answer(rules.webhook.body_timeout)
+
+
+async def _come(request: Request, limit: int) -> bytes:
+    """The body, all of which is here. Raises TooLarge, ClientDisconnect."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise TooLarge
+    return body
+
+
+def _client(request: Request, rules: _Rules) -> Address | None:
+    peer = request.client.host if request.client else None
+    return client_address(peer, request.headers.getlist("x-forwarded-for"), rules.webhook.trusted_proxies)
+
+
+def _allowed(request: Request, rules: _Rules) -> bool:
+    if not rules.webhook.allow:
+        return True
+    client = _client(request, rules)
+    return client is not None and within(client, rules.webhook.allow)
 
 
 def _unread(known: bool) -> Unread:

@@ -17,7 +17,9 @@ from firerunner.intake.hooks import Hook
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 CROWD = 5
-"""So many hooks in one pause make the next one longer."""
+"""So many hooks in one pause make the next one twice as long."""
+FLOOD = 50
+"""And so many, four times: an ask that finds nothing costs as much as thirty hooks."""
 MOST_CROWDS = 4096
 """Projects at once; the hooks of more are told as they come."""
 
@@ -57,6 +59,6 @@ class Gatherer:
     def _over(self, key: _Key) -> None:
         pause = self._pauses.pop(key)
         if pause.latest is not None:
-            longer = 2 * pause.seconds if pause.hooks >= CROWD else pause.seconds
-            self._begin(key, min(longer, LONGEST_PAUSE_S))
+            longer = 4 if pause.hooks >= FLOOD else 2 if pause.hooks >= CROWD else 1
+            self._begin(key, min(longer * pause.seconds, LONGEST_PAUSE_S))
             self._wake(pause.latest)

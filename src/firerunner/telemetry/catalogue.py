@@ -19,7 +19,7 @@ class Kind(StrEnum):
     SCRAPED = "scraped"  # a gauge that is read when Prometheus asks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Declared:
     """One metric."""
 

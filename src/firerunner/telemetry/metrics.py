@@ -33,6 +33,8 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each series, read by nobody
         self.registry = CollectorRegistry()
         self._counters: dict[Declared, Counter] = {}
+        self._counted: dict[tuple[Declared, tuple[str, ...]], Counter] = {}
+        """Each series that has been counted: to find it by its labels takes as long as a hook's proof."""
         self._gauges: dict[Declared, Gauge] = {}
         self._histograms: dict[Declared, Histogram] = {}
         self._scraped = _Scraped()
@@ -54,8 +56,11 @@ class Metrics:
 
     def count(self, what: Declared, *labels: str, by: float = 1.0) -> None:
         """Add to a counter. `by` 0 makes it known, so that its first step is seen as one."""
-        counter = self._counters[what]
-        (counter.labels(*labels) if labels else counter).inc(by)
+        counted = self._counted.get((what, labels))
+        if counted is None:
+            counter = self._counters[what]
+            counted = self._counted[what, labels] = counter.labels(*labels) if labels else counter
+        counted.inc(by)
 
     def observe(self, what: Declared, seconds: float, *labels: str) -> None:
         """Put one figure into a histogram."""

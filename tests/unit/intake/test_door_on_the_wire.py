@@ -97,6 +97,17 @@ async def test_an_endless_chunked_body_is_refused_and_the_sender_learns_why(wire
     assert b"webhook.max_body" in answer
 
 
+@pytest.mark.parametrize("size", [200_000 - 16_384, 200_000 - 16_383])
+async def test_a_body_that_comes_with_its_head_is_bounded_too(wire: Wire, size: int) -> None:
+    """All of it is here before it is looked at, so that no time-out and no count stands over it."""
+    wire.given.configure(gitlab(secret="s3cret"), max_body=200_000 - 16_384, body_timeout=1.0)
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b" " * size)
+
+    answer = await wire.post("X-Gitlab-Token: s3cret\r\nTransfer-Encoding: chunked", chunks)
+
+    assert answer.startswith(b"HTTP/1.1 200 " if size == 200_000 - 16_384 else b"HTTP/1.1 413 ")
+
+
 async def test_a_large_body_with_a_right_secret_is_sent_to_its_end_and_answered(wire: Wire) -> None:
     """As GitLab's client sends: everything, before it reads the answer."""
     size = 20_000_000

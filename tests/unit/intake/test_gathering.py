@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firerunner.intake import Gatherer, Hook
-from firerunner.intake.gathering import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_CROWDS
+from firerunner.intake.gathering import CROWD, FIRST_PAUSE_S, FLOOD, LONGEST_PAUSE_S, MOST_CROWDS
 
 OF_7 = Hook("build", 7, True, ("gitlab",))
 
@@ -76,6 +76,24 @@ def test_ten_thousand_hooks_of_a_project_wake_at_most_twenty_times(loop: HeldLoo
 
     assert len(woken) <= 20
     assert woken[-1] >= last_hook_at - 20.0 / 10_000  # the last hook is told as well
+
+
+@pytest.mark.parametrize(
+    ("hooks", "times"), [(CROWD - 1, 1), (CROWD, 2), (FLOOD - 1, 2), (FLOOD, 4), (100 * FLOOD, 4)]
+)
+def test_the_more_hooks_come_in_a_pause_the_longer_is_the_next(
+    loop: HeldLoop, hooks: int, times: int
+) -> None:
+    woken: list[float] = []
+    gatherer = Gatherer(lambda hook: woken.append(loop.now))
+    for _ in range(1 + hooks):
+        gatherer.hook(OF_7)
+    loop.go_on(FIRST_PAUSE_S)
+
+    gatherer.hook(OF_7)
+    loop.go_on(60.0)
+
+    assert woken == pytest.approx([0.0, FIRST_PAUSE_S, (1 + times) * FIRST_PAUSE_S])
 
 
 def test_a_pause_without_hooks_ends_the_crowd(loop: HeldLoop) -> None:
