@@ -90,6 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # TLS hands over what it had when we closed
         self._idle_bytes += len(data)
         if self._deaf:
             if self._idle_bytes > self._bounds.head_bytes:
@@ -100,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._busy:
             self._stop_head_timer()
             self._crowd.serve(self)
-        if self._idle_bytes > self._bounds.head_bytes and not self._deaf and not self.transport.is_closing():
+        if self._idle_bytes > self._bounds.head_bytes and not (self._deaf or self.transport.is_closing()):
             self._refusal = _TOO_LARGE
             self._refuse()
 
