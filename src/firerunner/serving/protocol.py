@@ -30,7 +30,6 @@ _log.setLevel(logging.ERROR)  # what strangers send is no line in our log; our a
 
 _LAST_WORD = {"content-type": "text/plain; charset=utf-8", "connection": "close", **SECURITY_HEADERS}
 _TOO_LARGE = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many headers, or too long")
-_FRAMINGS = frozenset({b"content-length", b"transfer-encoding"})
 
 Opening = asyncio.Task[tuple[asyncio.Transport, asyncio.Protocol]]
 
@@ -181,14 +180,15 @@ class BoundedProtocol(HttpToolsProtocol):
         in front of us (RFC 9112, 3.2 and 6.3)."""
         version = self.parser.get_http_version()
         hosts = [value for name, value in self.headers if name == b"host"]
-        framings = {name: value.lower() for name, value in self.headers if name in _FRAMINGS}
+        encodings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        framed = bool(encodings) or any(name == b"content-length" for name, _ in self.headers)
         if version not in {"1.0", "1.1"}:
             self._refusal = (HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and 1.0 are spoken here")
         elif len(hosts) > 1 or (not hosts and version == "1.1"):
             self._refusal = (HTTPStatus.BAD_REQUEST, f"one Host header is needed, {len(hosts)} are there")
-        elif framings.get(b"transfer-encoding", b"chunked") != b"chunked":
+        elif encodings not in ([], [b"chunked"]):
             self._refusal = (HTTPStatus.NOT_IMPLEMENTED, "the one transfer encoding here is chunked")
-        elif framings and self.parser.should_upgrade():
+        elif framed and self.parser.should_upgrade():
             self._refusal = (HTTPStatus.BAD_REQUEST, "a request with a body cannot ask for an upgrade")
         else:
             return
