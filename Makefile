@@ -29,7 +29,7 @@ demo: $(VENV)/.ready ## Run the whole thing here: a faithful GitLab, real microV
 
 test: $(VENV)/.ready ## Lint, then every test: two at a time, then those with real microVMs (ARGS goes to pytest)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not vm" -n 2 --dist loadfile $(ARGS) || [ $$? = 5 ]
+	$(BIN)/pytest -m "not vm" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? = 5 ]
 	$(BIN)/pytest -m vm $(ARGS) || [ $$? = 5 ]
 
 unit: $(VENV)/.ready ## Only the tests that boot no machine

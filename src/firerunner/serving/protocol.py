@@ -183,15 +183,16 @@ class BoundedProtocol(HttpToolsProtocol):
         encodings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         framed = bool(encodings) or any(name == b"content-length" for name, _ in self.headers)
         if version not in {"1.0", "1.1"}:
-            self._refusal = (HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and 1.0 are spoken here")
+            why = "only HTTP/1.1 and 1.0 are spoken here"
         elif len(hosts) > 1 or (not hosts and version == "1.1"):
-            self._refusal = (HTTPStatus.BAD_REQUEST, f"one Host header is needed, {len(hosts)} are there")
+            why = f"one Host header is needed, {len(hosts)} are there"
         elif encodings not in ([], [b"chunked"]):
-            self._refusal = (HTTPStatus.NOT_IMPLEMENTED, "the one transfer encoding here is chunked")
+            why = "the one transfer encoding here is chunked"
         elif framed and self.parser.should_upgrade():
-            self._refusal = (HTTPStatus.BAD_REQUEST, "a request with a body cannot ask for an upgrade")
+            why = "a request with a body cannot ask for an upgrade"
         else:
             return
+        self._refusal = (HTTPStatus.BAD_REQUEST, why)
         raise _NotRead
 
     def _refuse(self) -> None:

@@ -205,34 +205,35 @@ def test_a_request_is_the_same_in_whatever_pieces_it_comes(cuts: list[int]) -> N
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("said", "why"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", 400),
-        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        (b"GET /\r\n\r\n", 505),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", b"Host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"Host"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", b"no HTTP"),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", b"HTTP/1.1"),
+        (b"GET /\r\n\r\n", b"HTTP/1.1"),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", b"no HTTP"),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"chunked"),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", b"no HTTP"),
         (
             b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-            501,
+            b"chunked",
         ),
-        (b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", 400),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", b"no HTTP"),
         (
             b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\na",
-            400,
+            b"upgrade",
         ),
     ],
 )
-async def test_what_could_be_read_in_two_ways_is_refused(said: bytes, status: int) -> None:
+async def test_what_could_be_read_in_two_ways_is_refused(said: bytes, why: bytes) -> None:
     async with serving() as place, connected(place) as client:
         await client.say(said)
 
-        answer = await client.rest()
-        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-        assert b"\r\nconnection: close\r\n" in answer
+        head, _, message = (await client.rest()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\nconnection: close\r\n" in head
+        assert why in message
         assert not place.app.entered.is_set()
 
 
