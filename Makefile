@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 BENCH ?=
 FLINTLOCK ?=
+# Files in their order, and not those of few tests last: the longest tests are in such files.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 export FLINTLOCK
 
 PROTO := firerunner/machines/flintlock/proto
@@ -27,10 +29,10 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Run the whole thing here: a faithful GitLab, real microVMs, seven jobs (ARGS=--json)
 	@$(BIN)/firerunner demo $(ARGS)
 
-test: $(VENV)/.ready ## Lint, then every test: two at a time, then those with real microVMs (ARGS goes to pytest)
+test: $(VENV)/.ready ## Lint, then every test, two at a time: those without microVMs first (ARGS goes to pytest)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not vm" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) || [ $$? = 5 ]
-	$(BIN)/pytest -m vm $(ARGS) || [ $$? = 5 ]
+	$(BIN)/pytest -m "not vm" $(TWO) $(ARGS) || [ $$? = 5 ]
+	$(BIN)/pytest -m vm $(TWO) $(ARGS) || [ $$? = 5 ]
 
 unit: $(VENV)/.ready ## Only the tests that boot no machine
 	$(BIN)/pytest -m "not vm" $(ARGS)

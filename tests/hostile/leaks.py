@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
+from firerunner.demo.leftovers import processes_of
 from firerunner.machines.qemu.cgroups import MOUNTINFO, TOP, find_hierarchies
 
 MIB = 1024 * 1024
@@ -20,16 +22,22 @@ def control_groups(state_dir: Path) -> list[str]:
     ]
 
 
-def network_namespaces() -> frozenset[str]:
-    """The networks in which a process lives that we see; those without a process end by themselves."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found.add(str((entry / "ns" / "net").readlink()))
-            except OSError:
-                continue
-    return frozenset(found)
+def networks_of(directory: Path) -> set[str]:
+    """The networks, other than ours, in which a process lives whose command line names `directory`."""
+    return {_network(pid) for pid in processes_of(directory)} - {_network(os.getpid()), ""}
+
+
+def lived_in(networks: set[str]) -> list[str]:
+    """Those of them in which a process lives that we see; one without a process ends by itself."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return sorted(networks & {_network(pid) for pid in pids})
+
+
+def _network(pid: int) -> str:
+    try:
+        return str(Path("/proc", str(pid), "ns", "net").readlink())
+    except OSError:
+        return ""
 
 
 def console_bytes(state_dir: Path) -> int:

@@ -26,7 +26,6 @@ from tests.e2e.uplink_world import take_name_server
 from tests.hostile import attempts, unsafe
 from tests.hostile.attack import FULL, GLANCE, LAST_WORDS_OF, QUICK, Measure, honest_files, hostile_files
 from tests.hostile.attempts import NO_WORD
-from tests.hostile.leaks import network_namespaces
 from tests.hostile.outside import try_from_outside
 from tests.hostile.report import Seen, neighbour_is_hurt, remains
 from tests.hostile.watcher import Watcher
@@ -52,7 +51,7 @@ class Scene:
         self._nonce = secrets.token_hex(8)
         self._mark = secrets.token_hex(8)
         self._began = time.monotonic()
-        self._before = (network_names(), network_namespaces())
+        self._names_before = network_names()
         self._watcher = Watcher(stage)
 
     def say(self, text: str) -> None:
@@ -83,7 +82,7 @@ class Scene:
         )
         self.say("the service finishes, and what is left is counted")
         await self._stage.service.finish()
-        seen.leaked = await remains(self._stage, *self._before)
+        seen.leaked = await remains(self._stage, self._names_before, self._watcher.networks)
         return seen.as_json()
 
     async def _attack(self) -> tuple[list[Job], list[Job], dict[str, str]]:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from firerunner.demo.stage import Stage
-from tests.hostile.leaks import MIB, console_bytes, disk_bytes, state_bytes
+from tests.hostile.leaks import MIB, console_bytes, disk_bytes, networks_of, state_bytes
 
 POLL_S = 0.5
 JOURNAL_ROWS_PER_MACHINE = 60
@@ -30,6 +30,8 @@ class Watcher:
     most: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0))
     starts: Counter[str] = field(default_factory=Counter)
     """How machines came to run."""
+    networks: set[str] = field(default_factory=set)
+    """In which machines have lived."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -44,6 +46,7 @@ class Watcher:
         self._note("disk_bytes", disk_bytes(state))
         self._note("state_bytes", state_bytes(state))
         self._note("log_bytes", (self.stage.directory / "service.log").stat().st_size)
+        self.networks |= networks_of(self.stage.directory)
 
     async def read_journal(self) -> None:
         """How many rows there are about one machine or job, and how machines were started."""
