@@ -73,7 +73,7 @@ def garble_devices(states: Path) -> None:
     devices[:8] = b"no state"
     garbled = empty("devices")
     os.pwrite(garbled, devices, 0)
-    files.write(facts, State(state.memory, garbled))
+    files.write(facts, State(state.memory, garbled, state.disk))
 
 
 def facts_of(directory: Path) -> dict[str, str]:

@@ -61,10 +61,11 @@ async def test_clones_differ_in_all_that_must_differ(tmp_path: Path) -> None:
         cache_dir() / "images", image.manifest.digest, {".gitlab-ci.yml": CI}, directory=tmp_path
     ) as it:
         await it.gitlab.wait_for(lambda: SAVED in it.service.log_tail(100_000), timeout_s=JOB_S)
-        (memory,) = (tmp_path / "state" / "states").glob("*/memory")
+        (state,) = (tmp_path / "state" / "states").glob("*/")
         (one_job, one, at), (two_job, two, _) = await looked(it), await looked(it)
-        saved = memory.read_bytes()
-        mode = memory.stat().st_mode & 0o777
+        parts = [state / name for name in ("memory", "disk", "devices")]
+        saved = b"".join(part.read_bytes() for part in parts)
+        modes = {part.stat().st_mode & 0o777 for part in parts}
 
     assert (one_job.status, two_job.status) == ("success", "success")
     assert one["restored"] == two["restored"] == "1"
@@ -72,6 +73,6 @@ async def test_clones_differ_in_all_that_must_differ(tmp_path: Path) -> None:
     assert all(one[name] and two[name] for name in OF_ITS_OWN)
     assert (one["host_keys"], one["left_by_others"], two["left_by_others"]) == ("0", "0", "0")
     assert abs(float(one["clock"]) - at) < MAX_OFF_S
-    assert mode == 0o600
+    assert modes == {0o600}
     secrets = [one["hostname"], two["hostname"], one["machine_id"], "glrt-", "webhook"]
     assert [word for word in secrets if word.encode() in saved] == []

@@ -26,7 +26,6 @@ MODULES: Final = (
 APPLETS: Final = (
     "cat",
     "chmod",
-    "chroot",
     "cp",
     "grep",
     "insmod",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firerunner.errors import HostUnusable
 from firerunner.machines.qemu import QemuDriver
-from firerunner.machines.qemu.disks import Disks
+from firerunner.machines.qemu.disks import Disks, copy_sparse
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +41,37 @@ def test_what_is_no_machines_disk_is_left_alone(tmp_path: Path) -> None:
     disks.path("precious").touch()
 
     assert disks.machine_ids() == set()
+
+
+PLACES = st.dictionaries(st.integers(0, 40), st.binary(min_size=1, max_size=3 * 4096), max_size=4)
+
+
+@given(places=PLACES, rest=st.integers(0, 5000))
+def test_a_copied_disk_holds_the_same_and_takes_no_more_room(places: dict[int, bytes], rest: int) -> None:
+    source, target = (os.memfd_create(name) for name in ("source", "target"))
+    try:
+        for page, content in places.items():
+            os.pwrite(source, content, page * 4096)
+        os.ftruncate(source, os.fstat(source).st_size + rest)
+
+        copy_sparse(source, target)
+
+        size = os.fstat(source).st_size
+        assert os.pread(target, size + 1, 0) == os.pread(source, size + 1, 0)
+        assert os.fstat(target).st_size == size
+        assert os.fstat(target).st_blocks <= os.fstat(source).st_blocks
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def test_a_disk_that_cannot_be_made_says_where_and_what_to_do(tmp_path: Path) -> None:
+    disks, content = Disks(tmp_path / "machines", tmp_path / "gone", "tag", 0), os.memfd_create("content")
+    try:
+        with pytest.raises(HostUnusable, match=r"gone.*No such file"):
+            disks.copy(MACHINE, content)
+    finally:
+        os.close(content)
 
 
 async def test_a_disk_without_a_machine_is_a_leak_that_destroy_removes(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def an_order() -> Order:
         cgroup_procs=["/c"],
         memory_limit_mib=512,
         max_lifetime_s=1.5,
-        saved=Saved(10, 11, restore=True, key="0" * 32),
+        saved=Saved(10, 11, 12, restore=True, key="0" * 32),
         facts={"image": "x"},
     )
 

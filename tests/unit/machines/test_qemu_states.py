@@ -91,10 +91,11 @@ def devices(command: list[str]) -> list[str]:
 
 
 def made(pieces: Mapping[int, bytes] | None = None, devices: bytes = b"devices") -> State:
-    state = State(empty("memory", SIZE), empty("devices"))
+    state = State(empty("memory", SIZE), empty("devices"), empty("disk", SIZE))
     for at, piece in (pieces or {0: b"first", SIZE - 4: b"last"}).items():
         os.pwrite(state.memory, piece, at)
     os.pwrite(state.devices, devices, 0)
+    os.pwrite(state.disk, b"disk", PIECE_BYTES)
     return state
 
 
@@ -111,7 +112,8 @@ def test_a_state_comes_back_as_it_was_and_nobody_can_change_it(tmp_path: Path) -
     assert found is not None
     assert content(found.memory) == content(state.memory)
     assert content(found.devices) == b"devices"
-    for fd in (found.memory, found.devices):
+    assert content(found.disk) == content(state.disk)
+    for fd in (found.memory, found.devices, found.disk):
         with pytest.raises(PermissionError):
             os.pwrite(fd, b"x", 0)
         with pytest.raises(PermissionError):
@@ -124,7 +126,7 @@ def test_what_is_empty_takes_no_room_and_only_the_owner_may_read(tmp_path: Path)
     files.write(facts(), made())
 
     paths = list((tmp_path / key_of(facts())).iterdir())
-    assert sum(path.stat().st_size for path in paths) < 3 * PIECE_BYTES
+    assert sum(path.stat().st_size for path in paths) < 4 * PIECE_BYTES
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert (tmp_path / key_of(facts())).stat().st_mode & 0o777 == 0o700
 
@@ -135,6 +137,14 @@ def cut_short(directory: Path) -> None:
 
 def flip_memory(directory: Path) -> None:
     flip(directory / "memory", 50)
+
+
+def flip_disk(directory: Path) -> None:
+    flip(directory / "disk", 50)
+
+
+def lose_disk(directory: Path) -> None:
+    (directory / "disk").unlink()
 
 
 def flip_devices(directory: Path) -> None:
@@ -171,6 +181,8 @@ def flip(path: Path, at: int) -> None:
         cut_short,
         flip_memory,
         flip_devices,
+        flip_disk,
+        lose_disk,
         beyond_its_end,
         lose_facts,
         spoil_facts,
@@ -232,6 +244,7 @@ class Templates:
         self.made += 1
         os.pwrite(saved.memory, b"memory", 0)
         os.pwrite(saved.devices, b"devices", 0)
+        os.pwrite(saved.disk, b"disk", 0)
 
     def clear(self) -> None:
         self.cleared += 1

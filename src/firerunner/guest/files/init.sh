@@ -59,7 +59,8 @@ mount_overlay() {
     [ -z "$fr_writable" ] || return 0
     if [ -n "$fr_overlay" ]; then
         await_device "$fr_overlay"
-        mount -t ext4 -o noatime "/dev/$fr_overlay" /disk || die "/dev/$fr_overlay is not an ext4 disk"
+        # Nothing stood on it before, so its inode tables need no zeroes.
+        mount -t ext4 -o noatime,noinit_itable "/dev/$fr_overlay" /disk || die "/dev/$fr_overlay is not an ext4 disk"
     else
         mount -t tmpfs -o size=75% disk /disk
     fi
@@ -68,36 +69,16 @@ mount_overlay() {
         die "the overlay does not mount"
 }
 
-# What every job starts is read once, so that it is in the memory of all machines of this state.
-warm_pages() {
-    for program in /bin/bash /bin/sed /usr/bin/curl /usr/bin/git /usr/bin/jq /usr/bin/setsid \
-        /usr/lib/git-core/git-remote-http /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
-        [ -x "/base$program" ] || continue
-        cat "/base$program" > /dev/null
-        chroot /base "$program" --version > /dev/null 2>&1 < /dev/null
-    done
-}
-
-# Waits, without end, to be restored. What the line says takes no way that was open before the save. It is
-# read by /renew, which hands it on when it has renewed what all machines of one saved state would share;
-# that program is started before the save, because that takes longest. The console must not repeat the
-# credential.
-become_template() {
+# A template goes on in the second stage like any machine, and waits there. What is to renew it is started here,
+# where the disk's own directory can be reached: it reads the console, and is read from by descriptor 4.
+start_renewal() {
     [ ! -e /base/etc/firerunner/cloud-init ] || die "an image with cloud-init is not saved"
-    warm_pages
-    stty -echo
+    stty -echo # the console must not repeat the credential
     mkfifo /renewed
     exec 3<&0
-    /renew <&3 > /renewed &
+    /renew <&3 > /renewed 5< /disk 6> /dev/urandom &
     exec 3<&- 4< /renewed
     read -r _ <&4 # it is ready
-    say template
-    read -r machine_id gate_url credential _ <&4 ||
-        die "clock and random numbers of a saved state cannot be renewed"
-    say restored
-    umask 077
-    printf '%s\n' "machine_id=$machine_id" "gate_url=$gate_url" "credential=$credential" > /run/firerunner/boot
-    umask 022
 }
 
 start_network() {
@@ -200,13 +181,15 @@ say network
 mount_base
 furnish
 say furnished
-if [ -n "$fr_template" ]; then become_template; else fetch_parameters; fi
-say named
-exec 4<&- # and /renew ends
+if [ -z "$fr_template" ]; then
+    fetch_parameters
+    say named
+fi
 mount_overlay
 bind_docker
 [ -z "$fr_resolver" ] || echo "nameserver $fr_resolver" > /new/etc/resolv.conf
 say root
+[ -z "$fr_template" ] || start_renewal
 for filesystem in run dev sys proc; do
     mount --move "/$filesystem" "/new/$filesystem"
 done
@@ -214,4 +197,4 @@ if [ -e /new/etc/firerunner/cloud-init ]; then
     seed_cloud_init
     exec switch_root /new /sbin/init
 fi
-exec switch_root /new /run/firerunner/busybox sh /run/firerunner/pid1.sh
+exec switch_root /new /run/firerunner/busybox sh /run/firerunner/pid1.sh ${fr_template:+template}

@@ -8,6 +8,8 @@
 #
 # The shell and its small tools are the busybox of the initramfs, which is in memory already. From the
 # image it needs gitlab-runner only.
+#
+# With the argument `template` it waits, before it needs to know who it is, to be saved and restored.
 
 RUN=/run/firerunner
 BUSYBOX=$RUN/busybox
@@ -23,6 +25,47 @@ reboot_now() {
     trap - EXIT
     "$BUSYBOX" sync
     exec "$BUSYBOX" reboot -f
+}
+
+# What every job starts is read once, so that it is in the memory of all machines of this state.
+warm_pages() {
+    for program in /bin/bash /bin/sed /usr/bin/curl /usr/bin/git /usr/bin/jq /usr/bin/setsid \
+        /usr/lib/git-core/git-remote-http /usr/local/bin/gitlab-runner /usr/bin/gitlab-runner; do
+        [ -x "$program" ] || continue
+        "$BUSYBOX" cat "$program" > /dev/null
+        "$program" --version > /dev/null 2>&1 < /dev/null
+    done
+}
+
+# Waits, without end, to be restored. What the line says takes no way that was open before the save. It comes
+# by descriptor 4 from the program that has then renewed what all machines of one saved state would share.
+become_template() {
+    warm_pages
+    for file in hosts machine-id resolv.conf; do
+        : >> "/etc/$file" # which brings it to the disk
+    done
+    "$BUSYBOX" sync # what is not on the disk yet would be written by each machine
+    say template
+    if ! read -r machine_id gate_url credential _ <&4; then
+        say "cannot boot: clock, random numbers and disk of a saved state cannot be renewed"
+        exit
+    fi
+    exec 4<&- # and that program ends
+    clock_is_set=1
+    say restored
+    say named
+}
+
+# The driver has put the lines where the first stage found them.
+read_parameters() {
+    while IFS='=' read -r key value; do
+        case $key in
+            machine_id) machine_id=$value ;;
+            gate_url) gate_url=$value ;;
+            credential) credential=$value ;;
+        esac
+    done < "$RUN/boot"
+    : > "$RUN/boot"
 }
 
 # A guest of another host gets its address by DHCP; udhcpc stays and renews it.
@@ -120,15 +163,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG=C.UTF-8
 unset TERM
 
-machine_id='' gate_url='' credential=''
-while IFS='=' read -r key value; do
-    case $key in
-        machine_id) machine_id=$value ;;
-        gate_url) gate_url=$value ;;
-        credential) credential=$value ;;
-    esac
-done < "$RUN/boot"
-: > "$RUN/boot"
+machine_id='' gate_url='' credential='' clock_is_set=''
+if [ "${1:-}" = template ]; then become_template; else read_parameters; fi
 # Unique to this machine: sets apart machines that were restored from one saved state.
 echo "$machine_id $credential" > /dev/urandom
 
@@ -143,10 +179,9 @@ start_network
 call guest/booted '' "$RUN/booted.tar" || exit
 say booted
 "$BUSYBOX" tar -x -f "$RUN/booted.tar" -C / || exit
-"$BUSYBOX" rm "$RUN/booted.tar"
-read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null
+: > "$RUN/booted.tar"
+[ -n "$clock_is_set" ] || { read -r epoch < "$RUN/epoch" && "$BUSYBOX" date -s "@$epoch" > /dev/null; }
 [ ! -e "$RUN/hosts" ] || cat "$RUN/hosts" >> /etc/hosts
-[ ! -e "$RUN/seed" ] || cat "$RUN/seed" > /dev/urandom
 [ ! -e "$RUN/ca-with-system" ] || cat /etc/ssl/certs/ca-certificates.crt >> "$RUN/ca.pem"
 [ ! -e "$RUN/trust.pem" ] || cat "$RUN/trust.pem" >> /etc/ssl/certs/ca-certificates.crt
 export_lines /etc/firerunner/environment

@@ -95,6 +95,10 @@ class LocalMachines:
         with self._turn(machine_id):
             self._remove(machine_id)
 
+    def read_disk(self, machine_id: str, content: int) -> None:
+        """Have in this file what is on the machine's disk. Raises OSError."""
+        self._disks.read(machine_id, content)
+
     def interrupt(self, machine_id: str) -> None:
         """End the machine's processes while another call makes it, which raises then and cleans up."""
         claims = [each for each in processes.scan(self.directory) if each.machine_id == machine_id]
@@ -173,7 +177,10 @@ class LocalMachines:
             nft=find_program("nft"),
             saved=saved,
         )
-        self._disks.make(spec.machine_id, spec.resources.disk_mib)
+        if saved is not None and saved.restore:
+            self._disks.copy(spec.machine_id, saved.disk)
+        else:
+            self._disks.make(spec.machine_id, spec.resources.disk_mib)
         self._fork_server.give_order(ordered)
 
     def _remove(self, machine_id: str) -> None:

@@ -29,12 +29,14 @@ class Fd:
 
 
 class Saved(NamedTuple):
-    """The two parts of a saved state: descriptors; the keeper is passed its own with the order."""
+    """The parts of a saved state: descriptors; the keeper is passed its own of memory and devices."""
 
     memory: int
     """The guest's memory, as a file in memory; sealed against writing where a machine is restored of it."""
     devices: int
     """QEMU's migration stream of all else (docs/devel/migration.rst of QEMU)."""
+    disk: int
+    """What stood on the disk then; each machine gets a disk of its own with that on it."""
     restore: bool
     """False: the machine is booted to be saved, and ends then."""
     key: str

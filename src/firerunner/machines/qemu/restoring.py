@@ -81,6 +81,7 @@ class RestoringMachines:
     def _save(self, spec: MachineSpec, saved: Saved) -> None:
         try:
             self._templates.create(_template(spec.image, spec.resources), saved)
+            self._templates.read_disk(TEMPLATE_ID, saved.disk)
         finally:
             self._clear()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from firerunner.errors import MachineError
 from firerunner.machines.qemu.order import Saved
 from firerunner.machines.qemu.statekey import key_of
-from firerunner.machines.qemu.states import Doubtful, State, StateFiles, empty, seal
+from firerunner.machines.qemu.states import Doubtful, State, StateFiles, empty
 from firerunner.machines.spec import MachineSpec
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ Clear = Callable[[], None]
 """Removes what a killed service has left of a template. Raises MachineError."""
 
 Make = Callable[[MachineSpec, Saved], None]
-"""Boots a template into the two files, and returns when it is saved and has ended. Raises MachineError."""
+"""Boots a template into the three files, and returns when it is saved and has ended. Raises MachineError."""
 
 Interrupt = Callable[[], None]
 """Ends the template that is being booted, if there is one; its `Make` raises then."""
@@ -66,16 +66,15 @@ class SavedStates:
         key = key_of(self._facts(spec))
         with self._lock:
             state = self._held.get(key)
-            saved = None if state is None else _descriptors(state, key)
-        if saved is None:
+            mine = None if state is None else state.copy()  # it may be given up meanwhile
+        if mine is None:
             self.prepare(spec)
             yield None
             return
         try:
-            yield saved
+            yield Saved(mine.memory, mine.devices, mine.disk, restore=True, key=key)
         finally:
-            os.close(saved.memory)
-            os.close(saved.devices)
+            mine.close()
 
     def prepare(self, spec: MachineSpec) -> Future[None]:
         """Have a state for such machines, soon; done when it is there or could not be made."""
@@ -162,18 +161,15 @@ class SavedStates:
     def _made(self, spec: MachineSpec, facts: Facts) -> State:
         if self._closed:
             raise MachineError("the service stops")
-        memory = empty("memory", spec.resources.memory_mib << 20)
-        devices = empty("devices")
-        os.fchmod(memory, 0o666)  # the template's QEMU opens it as another user; no path leads there
+        state = State(empty("memory", spec.resources.memory_mib << 20), empty("devices"), empty("disk"))
+        os.fchmod(state.memory, 0o666)  # the template's QEMU opens it as another user; no path leads there
+        saved = Saved(state.memory, state.devices, state.disk, restore=False, key=key_of(facts))
         try:
-            self._make(spec, Saved(memory, devices, restore=False, key=key_of(facts)))
-            for fd in (memory, devices):
-                seal(fd)
-            state = State(memory, devices)
+            self._make(spec, saved)
+            state.seal()
             self._files.write(facts, state)
         except BaseException:
-            os.close(memory)
-            os.close(devices)
+            state.close()
             raise
         log.info("saved a state of image %s: %s MiB of states on disk", spec.image.digest, self.mib())
         return state
@@ -193,11 +189,6 @@ class SavedStates:
                 yield True
         finally:
             os.close(lock)
-
-
-def _descriptors(state: State, key: str) -> Saved:
-    """The caller closes them; so the state may be given up meanwhile."""
-    return Saved(os.dup(state.memory), os.dup(state.devices), restore=True, key=key)
 
 
 def _nothing_to_do() -> Future[None]:

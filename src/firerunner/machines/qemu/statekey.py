@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-FORMAT = 1
+FORMAT = 2
 """Of the files of a state, and of what a guest does between template and restore."""
 
 

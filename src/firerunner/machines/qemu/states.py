@@ -1,7 +1,7 @@
 """The saved states of one state directory: written whole or not at all, read only if they are what they were.
 
-A state is a directory named by its key, with the guest's memory, QEMU's stream of all else, and what both
-were made with, and their digests. To be used it is read once into files in memory, which are sealed: a
+A state is a directory named by its key, with the guest's memory, its disk, QEMU's stream of all else, what
+they were made with, and their digests. To be used it is read once into files in memory, which are sealed: a
 QEMU that a guest has broken into cannot change what the next machine starts from.
 """
 
@@ -28,7 +28,7 @@ from firerunner.machines.qemu.statekey import key_of
 PIECE_BYTES = 64 * 1024
 _NOTHING = bytes(PIECE_BYTES)
 _PLACE = struct.Struct("<Q")
-_MEMORY, _DEVICES, _FACTS = "memory", "devices", "facts.json"
+_MEMORY, _DEVICES, _DISK, _FACTS = "memory", "devices", "disk", "facts.json"
 _KEY = re.compile(r"[0-9a-f]{32}")
 _HALF_MADE = ".half-made-"
 UNMAPPED_WITHIN_S = 10.0
@@ -43,15 +43,25 @@ class Doubtful(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state in memory: two sealed files, by descriptor."""
+    """A state in memory: three sealed files, by descriptor."""
 
     memory: int
     devices: int
+    disk: int
 
     def close(self) -> None:
         """Machines that were restored from it have it open on their own."""
-        os.close(self.memory)
-        os.close(self.devices)
+        for fd in (self.memory, self.devices, self.disk):
+            os.close(fd)
+
+    def copy(self) -> State:
+        """The same files, to be closed on their own."""
+        return State(*(os.dup(fd) for fd in (self.memory, self.devices, self.disk)))
+
+    def seal(self) -> None:
+        """Nobody can change the files from now on. Raises OSError if somebody still maps one to write."""
+        for fd in (self.memory, self.devices, self.disk):
+            seal(fd)
 
 
 def empty(name: str, size: int = 0) -> int:
@@ -108,18 +118,19 @@ class StateFiles:
             written: dict[str, Any] = json.loads((directory / _FACTS).read_bytes())
             if written["facts"] != dict(facts):
                 raise Doubtful("it was made with something else than its name says")
-            size = int(written["memory_bytes"])
-            memory = _unpacked(directory / _MEMORY, size, written["sha256"][_MEMORY])
-            try:
-                devices = _copied(directory / _DEVICES, written["sha256"][_DEVICES])
-            except BaseException:
-                os.close(memory)
-                raise
+            sizes, digests = written["bytes"], written["sha256"]
+            with contextlib.ExitStack() as undone:
+                memory = _unpacked(directory, _MEMORY, sizes, digests)
+                undone.callback(os.close, memory)
+                disk = _unpacked(directory, _DISK, sizes, digests)
+                undone.callback(os.close, disk)
+                devices = _copied(directory / _DEVICES, digests[_DEVICES])
+                undone.pop_all()
         except Doubtful:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Doubtful(f"it cannot be read: {error}") from error
-        return State(memory, devices)
+        return State(memory, devices, disk)
 
     def write(self, facts: Mapping[str, str], state: State) -> None:
         """Put a state there, under its key. Raises OSError; then it is not there."""
@@ -128,13 +139,17 @@ class StateFiles:
         try:
             digests = {
                 _MEMORY: _pack(state.memory, fresh / _MEMORY),
+                _DISK: _pack(state.disk, fresh / _DISK),
                 _DEVICES: _write(
                     fresh / _DEVICES, os.pread(state.devices, os.fstat(state.devices).st_size, 0)
                 ),
             }
             written = {
                 "facts": dict(facts),
-                "memory_bytes": os.fstat(state.memory).st_size,
+                "bytes": {
+                    _MEMORY: os.fstat(state.memory).st_size,
+                    _DISK: os.fstat(state.disk).st_size,
+                },
                 "sha256": digests,
             }
             _write(fresh / _FACTS, json.dumps(written, indent=1).encode())
@@ -160,19 +175,19 @@ class StateFiles:
         return gone
 
 
-def _pack(memory: int, target: Path) -> str:
+def _pack(fd: int, target: Path) -> str:
     """Write the pieces that are not all zero, each behind its place. Returns the SHA-256."""
     digest = hashlib.sha256()
-    size = os.fstat(memory).st_size
+    size = os.fstat(fd).st_size
     with _created(target) as file:
-        at = _next_data(memory, 0, size)
+        at = _next_data(fd, 0, size)
         while at < size:
-            piece = os.pread(memory, PIECE_BYTES, at)
+            piece = os.pread(fd, PIECE_BYTES, at)
             if piece != _NOTHING[: len(piece)]:
                 for part in (_PLACE.pack(at), piece):
                     file.write(part)
                     digest.update(part)
-            at = _next_data(memory, at + PIECE_BYTES, size)
+            at = _next_data(fd, at + PIECE_BYTES, size)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -186,29 +201,30 @@ def _next_data(fd: int, at: int, size: int) -> int:
         return size
 
 
-def _unpacked(path: Path, size: int, sha256: str) -> int:
-    memory = empty(_MEMORY, size)
+def _unpacked(directory: Path, name: str, sizes: Mapping[str, int], digests: Mapping[str, str]) -> int:
+    size = int(sizes[name])
+    fd = empty(name, size)
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with (directory / name).open("rb") as file:
             while place := file.read(_PLACE.size):
                 piece = file.read(PIECE_BYTES)
                 digest.update(place)
                 digest.update(piece)
                 (at,) = _PLACE.unpack(place)
                 if at + len(piece) > size:
-                    raise Doubtful("its memory is damaged")
-                os.pwrite(memory, piece, at)
-        if digest.hexdigest() != sha256:
-            raise Doubtful("its memory is not what was written")
-        seal(memory)
+                    raise Doubtful(f"its {name} is damaged")
+                os.pwrite(fd, piece, at)
+        if digest.hexdigest() != digests[name]:
+            raise Doubtful(f"its {name} is not what was written")
+        seal(fd)
     except (struct.error, Doubtful) as error:
-        os.close(memory)
+        os.close(fd)
         raise Doubtful(str(error)) from error
     except BaseException:
-        os.close(memory)
+        os.close(fd)
         raise
-    return memory
+    return fd
 
 
 def _copied(path: Path, sha256: str) -> int:
