@@ -65,45 +65,65 @@ api() {
         "$@" "${config[url]}/api/v4/$path") || code=000
 }
 
-# send METHOD PATH TOKEN_FILE BODY_FILE HEADER...: as api, for what is small and not redirected.
+# send METHOD PATH TOKEN_FILE BODY HEADER...: as api, for what is small and not redirected. BODY is text, or @FILE.
 send() {
-    local options=() header
+    local body=$4 options=() header
     if [[ ${config[url]} == http://* ]]; then
         : > "$reply.headers"
         speak "$@" || code=000
         return 0
     fi
+    if [[ $body != @* ]]; then # a token may be in it
+        printf %s "$body" > "$reply.request"
+        body=@$reply.request
+    fi
     for header in "${@:5}"; do options+=(-H "$header"); done
-    api "$1" "$2" "$3" "${options[@]}" --data-binary "@$4"
+    api "$1" "$2" "$3" "${options[@]}" --data-binary "$body"
 }
 
 # The same by bash itself. HTTP/1.0: the answer comes in one piece, and ends with the connection at the latest,
 # which QEMU's network tells half a second late.
 speak() {
-    local line token server connection
+    local LC_ALL=C line token length server connection # lengths are in bytes
     [[ ${config[url]} =~ ^http://(\[(.*)\]|([^:/]*))(:([0-9]+))?(/.*)?$ ]] || return
     server=${BASH_REMATCH[2]}${BASH_REMATCH[3]}/${BASH_REMATCH[5]:-80}
     read -r token < "$3"
+    if [[ $4 == @* ]]; then length=$(stat -c %s "${4#@}"); else length=$((${#4} + 1)); fi
     printf -v line '%s\r\n' "$1 ${BASH_REMATCH[6]}/api/v4/$2 HTTP/1.0" \
-        "Host: ${BASH_REMATCH[1]}${BASH_REMATCH[4]}" "$token" "Content-Length: $(stat -c %s "$4")" "${@:5}" ''
+        "Host: ${BASH_REMATCH[1]}${BASH_REMATCH[4]}" "$token" "Content-Length: $length" "${@:5}" ''
     { exec {connection}<> "/dev/tcp/$server"; } 2> /dev/null || return
     # In one piece: a second one waits for the first one's acknowledgement, which the other side puts off. And by
     # cat, not by the shell, because a server that hangs up kills who writes.
-    { printf %s "$line" && cat "$4"; } > "$reply.request"
-    cat "$reply.request" 2> /dev/null 1>&"$connection"
+    if [[ $4 == @* ]]; then
+        { printf %s "$line" && cat "${4#@}"; } > "$reply.request"
+        cat "$reply.request" 2> /dev/null 1>&"$connection"
+    else
+        cat <<< "$line$4" 2> /dev/null 1>&"$connection" # which puts a line feed behind it
+    fi
     code=''
     read -r -t 660 -u "$connection" _ code _
     while IFS= read -r -t 60 -u "$connection" line && [ "$line" != $'\r' ]; do
         echo "$line"
     done > "$reply.headers"
     header content-length ''
-    case $code/$value in
-        204/*) : > "$reply.body" && value=0 ;;
-        */?*) head -c "$value" <&"$connection" > "$reply.body" ;;
-        *) cat <&"$connection" > "$reply.body" ;;
-    esac
+    if [ "$code" = 204 ]; then value=0; fi
+    read_body
     exec {connection}>&-
-    [ -n "$code" ] && [ "${value:-$(stat -c %s "$reply.body")}" = "$(stat -c %s "$reply.body")" ]
+    [ -n "$code" ] && [ "$length" = "${value:-$length}" ]
+}
+
+# Writes a body of $value bytes from the connection, or all that comes; sets $length to what has come. A short one
+# needs no program.
+read_body() {
+    local body
+    if [[ $value =~ ^[0-9]{1,2}$ ]]; then
+        IFS= read -r -N "$value" -t 60 -u "$connection" body
+        printf %s "$body" > "$reply.body"
+        length=${#body}
+        return
+    fi
+    if [ -n "$value" ]; then head -c "$value"; else cat; fi <&"$connection" > "$reply.body"
+    length=$(stat -c %s "$reply.body")
 }
 
 # header NAME DEFAULT: sets $value to that header of the last answer.
@@ -120,11 +140,11 @@ header() {
 
 # Ask until there is a job (network/gitlab.go RequestJob). Fails when the wait is over.
 ask() {
-    local last_update=''
+    local last_update='' body
     while :; do
-        printf '{"info":%s,"token":"%s","system_id":"%s","last_update":"%s"}' \
-            "$INFO" "${config[token]}" "$system_id" "$last_update" > "$work/ask"
-        send POST jobs/request "$work/runner-token" "$work/ask" "$JSON"
+        printf -v body '{"info":%s,"token":"%s","system_id":"%s","last_update":"%s"}' \
+            "$INFO" "${config[token]}" "$system_id" "$last_update"
+        send POST jobs/request "$work/runner-token" "$body" "$JSON"
         case $code in
             201) return 0 ;;
             204) header x-gitlab-last-update '' && last_update=$value ;;
@@ -309,8 +329,9 @@ stages() {
 # --------------------------------------------------------------------------------------- the reporter
 
 put_state() { # put_state STATE [FURTHER JSON]; token in header and body (network/gitlab.go UpdateJob)
-    printf '{"info":%s,"token":%s,"state":"%s"%s}' "$INFO" "$token_json" "$1" "${2:-}" > "$work/put"
-    send PUT "jobs/$job_id" "$work/job-token" "$work/put" "$JSON"
+    local body
+    printf -v body '{"info":%s,"token":%s,"state":"%s"%s}' "$INFO" "$token_json" "$1" "${2:-}"
+    send PUT "jobs/$job_id" "$work/job-token" "$body" "$JSON"
     last_call=$SECONDS
     case $code in 403 | 404) flag abort ;; esac
     heed_job_status
@@ -325,7 +346,7 @@ patch_trace() {
     end=$((size - sent > CHUNK_BYTES ? sent + CHUNK_BYTES : size))
     dd if="$work/log" of="$work/chunk" bs="$CHUNK_BYTES" skip="$sent" count="$((end - sent))" \
         iflag=skip_bytes,count_bytes 2> /dev/null
-    send PATCH "jobs/$job_id/trace?debug_trace=false" "$work/job-token" "$work/chunk" "$TEXT" \
+    send PATCH "jobs/$job_id/trace?debug_trace=false" "$work/job-token" "@$work/chunk" "$TEXT" \
         "Content-Range: $sent-$((end - 1))"
     last_call=$SECONDS
     heed_job_status
