@@ -9,6 +9,7 @@ from contextlib import suppress
 from firerunner.control.context import Context
 from firerunner.control.failing import fail_machine
 from firerunner.control.lost import LOOK_UP, remember, restore
+from firerunner.control.sweeping import is_nowhere
 from firerunner.control.taking import read_answers
 from firerunner.errors import MachineError, StaleWrite
 from firerunner.ledger import SIZED, MachineRecord, MachineState
@@ -30,11 +31,12 @@ async def recover(ctx: Context) -> None:
     alive = await _alive(ctx, {m.host for m in machines if m.state is MachineState.CREATING})
     for machine in machines:
         if machine.host not in ctx.drivers:
-            ctx.log.error(
-                "a machine's host is no longer configured; it is left alone until it is again",
-                machine=machine.machine_id,
-                host=machine.host,
-            )
+            if not is_nowhere(machine):
+                ctx.log.error(
+                    "a machine's host is no longer configured; it is left alone until it is again",
+                    machine=machine.machine_id,
+                    host=machine.host,
+                )
         elif machine.state is MachineState.CREATING:
             if machine.machine_id in alive:
                 with suppress(StaleWrite):  # its guest has spoken meanwhile

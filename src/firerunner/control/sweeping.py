@@ -39,7 +39,8 @@ class Sweep:
         """
         ctx = self._ctx
         await read_answers(ctx)
-        machines = {m.machine_id: m for m in await ctx.ledger.machines() if m.host in ctx.drivers}
+        everywhere = await ctx.ledger.machines()
+        machines = {m.machine_id: m for m in everywhere if m.host in ctx.drivers}
         jobs = {job.job_id: job for job in await ctx.ledger.jobs()}
         for job in jobs.values():
             if needs_settling(job, machines.get(job.machine_id or "")):
@@ -51,6 +52,9 @@ class Sweep:
         for machine in machines.values():
             with ctx.outlived(f"looking after {machine.machine_id}"):
                 await self._look_at(machine, jobs, finishing)
+        for machine in everywhere:
+            if machine.host not in ctx.drivers and is_nowhere(machine) and _is_idle(machine):
+                self.retire(machine.machine_id, "its host is no longer configured", machine.state)
         self._actors.forget_old()
 
     def retire(self, machine_id: str, reason: str, judged: MachineState | None = None) -> None:
@@ -120,6 +124,11 @@ class Sweep:
         if order is not None and order.use is HostUse.DRAINING:
             return "its host is drained"
         return "the controller finishes" if finishing else ""
+
+
+def is_nowhere(machine: MachineRecord) -> bool:
+    """True for an id of which nothing is on its host, so that it can go without it."""
+    return machine.state is MachineState.RESERVED and not machine.room_held and machine.vmm_started_at is None
 
 
 def _is_idle(machine: MachineRecord) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from firerunner.clock import SteadyClock
 from firerunner.errors import IllegalTransition, LedgerError, NotLeader, StaleWrite
@@ -32,7 +31,7 @@ Work = Callable[[Transaction], Awaitable[T]]
 class Access:
     """The open database, its keys and clock, and the epoch in which is written."""
 
-    engine: AsyncEngine
+    engine: database.Engine
     writer: Writer
     keys: Keyring
     clock: Clock
@@ -71,7 +70,7 @@ class Access:
 
         moves: list[Move] = []
 
-        async def fenced(connection: AsyncConnection, passed: set[int]) -> T:
+        async def fenced(connection: database.Opened, passed: set[int]) -> T:
             nonlocal moves
             tx = Transaction(connection, self.clock(), self.epoch)
             if tx.epoch is not None and tx.epoch not in passed:  # no leader can change within a transaction

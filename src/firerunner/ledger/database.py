@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from firerunner.errors import LedgerError
-from firerunner.ledger.sqlite import LoopConnection
+from firerunner.ledger.sqlite import LoopConnection, LoopEngine
+
+Engine = AsyncEngine | LoopEngine
+Opened = AsyncConnection | LoopConnection
 
 WRITES = "firerunner_writes"
 """Execution option of the connection that writes: its transactions lock the database at their start."""
@@ -35,7 +37,7 @@ _POSTGRESQL: dict[str, Any] = {
 }
 """asyncpg's arguments: seconds for a connection and for a statement; PostgreSQL's settings of a session."""
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+asyncpg"}
 
 
 def parse_url(url: str) -> URL:
@@ -58,7 +60,7 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
+def create_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     """An engine whose connections obey the ledger's rules.
 
     `foreign_keys=False` is for migrations, which on SQLite copy and drop whole tables.
@@ -68,15 +70,9 @@ def create_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
         return create_async_engine(
             url, hide_parameters=True, pool_size=10, max_overflow=20, connect_args=_POSTGRESQL
         )
-    path = str(url.database)
-
-    async def connect(*_args: object, **_options: object) -> LoopConnection:
-        return LoopConnection(path)
-
-    engine = create_async_engine(url, hide_parameters=True, async_creator=connect)
-    _create_file(Path(path))
-    _obey_sqlite_rules(engine, foreign_keys=foreign_keys)
-    return engine
+    path = Path(str(url.database))
+    _create_file(path)
+    return LoopEngine.of_file(path, foreign_keys=foreign_keys)
 
 
 def _create_file(path: Path) -> None:
@@ -95,22 +91,3 @@ def _create_file(path: Path) -> None:
             f"the ledger's file {path} cannot be opened: {error.strerror}",
             remedy="check the directory's owner and mode",
         ) from error
-
-
-def _obey_sqlite_rules(engine: AsyncEngine, *, foreign_keys: bool) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # FULL: what a commit has said is on the disk. GitLab's answer depends on it.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
-        cursor.execute("PRAGMA secure_delete = ON")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        # A reader that becomes a writer in mid-transaction fails at once if another has written since;
-        # so a writer takes the lock before it reads.
-        writes = connection.get_execution_options().get(WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -130,7 +130,7 @@ async def rekey(tx: Transaction, *, keys: Keyring, place: Place) -> tuple[int, P
 async def standing(tx: Transaction, keys: Keyring) -> dict[Standing, int]:
     """How many secrets stand under which key."""
     found = dict.fromkeys(Standing, 0)
-    for stored in await tx.connection.scalars(sa.select(sized_runners.c.token)):
+    for stored in (await tx.connection.execute(sa.select(sized_runners.c.token))).scalars():
         found[_standing(stored, keys)] += 1
     for key, secret in ((jobs.c.job_id, jobs.c.token), (answers.c.seq, answers.c.raw)):
         after = 0

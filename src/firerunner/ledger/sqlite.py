@@ -1,133 +1,154 @@
 """SQLite on the event loop's own thread, but for what waits for the disk or for another process.
 
-A statement of the ledger takes microseconds; handing it to a thread and back, as aiosqlite does four times
-for each, takes ten times that. So statements run where they are asked for, and only those that may wait go to
-a thread: `BEGIN IMMEDIATE` while another process writes, and `COMMIT` (for the disk). It has the face that
-SQLAlchemy's aiosqlite dialect looks for (sqlalchemy/dialects/sqlite/aiosqlite.py, connectors/asyncio.py).
+A statement of the ledger takes microseconds; handing it to a thread and back takes ten times that, and what
+SQLAlchemy's asyncio extension does to call what never waits takes several times that. So statements are run
+where they are asked for; `COMMIT` goes to a thread (it waits for the disk), and who finds another process
+writing tries again a little later. `LoopEngine` and `LoopConnection` have what the ledger uses of
+`AsyncEngine` and `AsyncConnection`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Dialect
+from sqlalchemy.pool import QueuePool
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a write waits for another *process* that writes; within one process writes queue up."""
 
-_LOCKS = "BEGIN IMMEDIATE"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 _threads = ThreadPoolExecutor(4, thread_name_prefix="ledger")
 
 
-async def _in_thread(work: Callable[[], object]) -> None:
-    await asyncio.get_running_loop().run_in_executor(_threads, work)
-
-
-class LoopCursor:
-    """One statement and its rows."""
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self.arraysize = cursor.arraysize
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    @property
-    def description(self) -> Any:
-        """As PEP 249 has it."""
-        return self._cursor.description
-
-    @property
-    def rowcount(self) -> int:
-        """As PEP 249 has it."""
-        return self._cursor.rowcount
-
-    @property
-    def lastrowid(self) -> int | None:
-        """As PEP 249 has it."""
-        return self._cursor.lastrowid
-
-    async def execute(self, operation: str, parameters: Sequence[Any] = ()) -> Self:
-        """Run it: here, or in a thread if it may wait. Raises sqlite3.Error."""
-        if operation == _LOCKS:
-            await self._lock()
-        else:
-            self._cursor.execute(operation, parameters)
-        return self
-
-    async def _lock(self) -> None:
-        """Here if nobody else writes now, else in a thread that waits for them."""
-        connection = self._cursor.connection
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            self._cursor.execute(_LOCKS)
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        await _in_thread(lambda: self._cursor.execute(_LOCKS))
-
-    async def executemany(self, operation: str, parameters: Sequence[Sequence[Any]]) -> Self:
-        """Run it with each of the parameters. Raises sqlite3.Error."""
-        self._cursor.executemany(operation, parameters)
-        return self
-
-    async def fetchall(self) -> list[Any]:
-        """All rows."""
-        return self._cursor.fetchall()
-
-    async def close(self) -> None:
-        """Let the rows go."""
-        self._cursor.close()
-
-
 class LoopConnection:
-    """One connection. Transactions are begun by statements, never by the driver."""
+    """One connection in a transaction, lent by a `LoopEngine`."""
 
-    def __init__(self, path: str) -> None:
-        """Opens the file. Raises sqlite3.Error."""
-        self._connection: sqlite3.Connection | None = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
-        )
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    @property
-    def isolation_level(self) -> str | None:
-        """None: see above."""
-        return None
+    async def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run it here. Raises SQLAlchemyError."""
+        return self._connection.execute(statement, parameters)
 
-    def cursor(self) -> LoopCursor:
-        """For one statement."""
-        return LoopCursor(self._open().cursor())
+    async def exec_driver_sql(self, statement: str) -> CursorResult[Any]:
+        """Run it as it is. Raises SQLAlchemyError."""
+        return self._connection.exec_driver_sql(statement)
 
-    async def create_function(self, *args: Any, **kw: Any) -> None:
-        """SQLAlchemy adds one for regular expressions."""
-        self._open().create_function(*args, **kw)
+    async def run_sync(self, work: Callable[[Connection], T]) -> T:
+        """What `work` makes of the connection."""
+        return work(self._connection)
 
     async def commit(self) -> None:
-        """Returns when it is on the disk. Raises sqlite3.Error."""
-        await _in_thread(self._open().commit)
+        """Returns when it is on the disk. Raises SQLAlchemyError."""
+        over = threading.Event()
 
-    async def rollback(self) -> None:
-        """Undo the transaction, if there is one."""
-        self._open().rollback()
+        def commit() -> None:
+            try:
+                self._connection.commit()
+            finally:
+                over.set()
 
-    async def close(self) -> None:
-        """Also a second time."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        try:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(_threads, commit))
+        except asyncio.CancelledError:
+            over.wait()  # nobody may use the connection before
+            raise
 
-    def stop(self) -> None:
-        """What SQLAlchemy calls when it cannot await a close."""
-        if self._connection is not None:
-            self._connection.close()
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise ValueError("connection closed")
-        return self._connection
+class LoopEngine:
+    """The connections to one file. Transactions are begun by statements, never by Python's driver."""
+
+    def __init__(self, sync_engine: sa.Engine, *, writes: bool = False) -> None:
+        """`writes`: transactions lock the database at their start."""
+        self.sync_engine = sync_engine
+        self._writes = writes
+
+    @classmethod
+    def of_file(cls, path: Path, *, foreign_keys: bool) -> Self:
+        """Opens nothing yet."""
+
+        def connect() -> sqlite3.Connection:
+            return _connected(path, foreign_keys=foreign_keys)
+
+        # Unbounded: who waited here for a connection would keep the loop from giving one back.
+        options: dict[str, Any] = {"poolclass": QueuePool, "max_overflow": -1, "hide_parameters": True}
+        return cls(sa.create_engine("sqlite+pysqlite://", creator=connect, **options))
+
+    @property
+    def dialect(self) -> Dialect:
+        """As of every engine."""
+        return self.sync_engine.dialect
+
+    def execution_options(self, *, firerunner_writes: bool) -> LoopEngine:
+        """The same one, to write or to read with."""
+        return LoopEngine(self.sync_engine, writes=firerunner_writes)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LoopConnection]:
+        """A transaction that is rolled back at the end, unless it was committed."""
+        with self.sync_engine.connect() as connection:
+            sqlite = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+            if self._writes:
+                await _lock(sqlite)
+            else:
+                sqlite.execute("BEGIN")
+            connection.begin()
+            yield LoopConnection(connection)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[LoopConnection]:
+        """A transaction that is committed at the end, unless the block raises."""
+        async with self.connect() as connection:
+            yield connection
+            await connection.commit()
+
+    async def dispose(self) -> None:
+        """Close all connections that are not lent."""
+        self.sync_engine.dispose()
+
+
+async def _lock(sqlite: sqlite3.Connection) -> None:
+    """Begin to write. A reader that became a writer in mid-transaction would fail at once if another had
+    written since. Raises sqlite3.OperationalError if another process writes for too long."""
+    clock = asyncio.get_running_loop().time
+    until, pause_s = clock() + BUSY_TIMEOUT_MS / 1000, FIRST_PAUSE_S
+    while not _is_locked_at_once(sqlite, may_fail=clock() > until):
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _is_locked_at_once(sqlite: sqlite3.Connection, *, may_fail: bool) -> bool:
+    sqlite.execute("PRAGMA busy_timeout = 0")
+    try:
+        sqlite.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if may_fail or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    else:
+        return True
+    finally:
+        sqlite.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+
+def _connected(path: Path, *, foreign_keys: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: what a commit has said is on the disk. GitLab's answer depends on it.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from firerunner.ledger.database import Opened
 from firerunner.ledger.moves import Move
 
 
@@ -13,7 +12,7 @@ from firerunner.ledger.moves import Move
 class Transaction:
     """One database transaction; all that is written in it stands or falls together."""
 
-    connection: AsyncConnection
+    connection: Opened
     at: float
     """Unix seconds: the one time of all that happens in it."""
     epoch: int | None = None

@@ -9,6 +9,7 @@ caller is cancelled: there is no half-done state to find out about.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,10 +17,9 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from firerunner.errors import FireRunnerError, LedgerError
-from firerunner.ledger.database import WRITES
+from firerunner.ledger.database import WRITES, Engine, Opened
 
 T = TypeVar("T")
 
@@ -33,13 +33,20 @@ CROWD, CROWDED_S = 4, 0.05
 """So many writes in one commit are a crowd, and more are taken to follow for so long. Fewer come together
 when a single job is handed over, and that waits for nobody."""
 
-FAILURES = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    SQLAlchemyError,
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
 """How a database fails: SQLAlchemy wraps what comes while a statement runs, not what comes before."""
 
 _REFUSALS = (FireRunnerError, IntegrityError, DataError)
 """What is wrong with one write and says nothing about the others."""
 
-Work = Callable[[AsyncConnection, set[int]], Awaitable[T]]
+Work = Callable[[Opened, set[int]], Awaitable[T]]
 """Gets the transaction's connection, and the epochs that have passed the fence in it."""
 
 
@@ -52,7 +59,7 @@ class _Write:
 class Writer:
     """The only way to write. Belongs to the event loop in which it is used."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(**{WRITES: True})
         self._queue: deque[_Write] = deque()
         self._task: asyncio.Task[None] | None = None

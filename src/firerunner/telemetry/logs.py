@@ -47,5 +47,5 @@ def configure_logs(level: str, style: str, file: LogFile | None = None) -> None:
         if isinstance(former, RotatingFile):
             former.close()
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "uvicorn.access", "aiosqlite", "alembic"):
+    for chatty in ("httpx", "httpcore", "uvicorn.access", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

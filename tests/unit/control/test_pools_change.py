@@ -25,6 +25,7 @@ from firerunner.gitlab import (
 )
 from firerunner.intake import Hook
 from firerunner.ledger import JobState, MachineState
+from firerunner.machines.spec import Resources
 
 from .conftest import CI, World
 
@@ -220,3 +221,16 @@ async def _running(world: World) -> bool:
 
 async def _gone(world: World) -> bool:
     return all(machine.state is MachineState.GONE for machine in await world.machines())
+
+
+async def test_an_id_that_was_reserved_on_a_host_that_is_gone_does_not_hold_up_the_end(world: World) -> None:
+    left = "fr-leftoverid00"
+    await world.ledger.reserve(left, "small", "elsewhere", Resources(1, 256, 1024), "digest", asking=True)
+    await world.ledger.end_ask(left)
+    await world.ledger.release_room(left)
+
+    await world.finish()
+
+    machine = await world.ledger.machine(left)
+    assert machine is not None
+    assert (machine.state, machine.reason) == (MachineState.GONE, "its host is no longer configured")

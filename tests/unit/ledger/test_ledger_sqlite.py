@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from firerunner.errors import LedgerError
 from firerunner.ledger import Keyring, Ledger
-from firerunner.ledger.sqlite import LoopConnection
+from firerunner.ledger.sqlite import LoopEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -48,13 +49,56 @@ async def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     await ledger.aclose()
 
 
-async def test_a_closed_connection_says_so(tmp_path: Path) -> None:
-    connection = LoopConnection(str(tmp_path / "file"))
-    await connection.close()
-    await connection.close()
+async def test_who_waits_too_long_for_another_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("firerunner.ledger.sqlite.BUSY_TIMEOUT_MS", 1)
 
-    with pytest.raises(ValueError, match="closed"):
-        connection.cursor()
+    with pytest.raises(LedgerError, match="database is locked"):
+        await ledger.note("host", "a", "noted")
+
+    other.execute("ROLLBACK")
+    other.close()
+    await ledger.note("host", "a", "noted after all")
+    assert [entry.event for entry in await ledger.journal(subject="a")] == ["noted after all"]
+    await ledger.aclose()
+
+
+async def test_more_readers_than_connections_are_kept_do_not_stop_the_loop(tmp_path: Path) -> None:
+    engine = LoopEngine.of_file(tmp_path / "file", foreign_keys=True)
+    async with contextlib.AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(engine.connect()) for _ in range(40)]
+        found = [(await reader.exec_driver_sql("SELECT 1")).scalar() for reader in readers]
+
+    assert found == [1] * 40
+    await engine.dispose()
+
+
+async def test_a_commit_whose_caller_is_cancelled_is_finished_before_the_connection_is_used_again(
+    tmp_path: Path,
+) -> None:
+    engine = LoopEngine.of_file(tmp_path / "file", foreign_keys=True)
+    writing = engine.execution_options(firerunner_writes=True)
+    async with writing.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE noted (at INTEGER)")
+
+    async def note() -> None:
+        async with writing.connect() as connection:
+            await connection.exec_driver_sql("INSERT INTO noted VALUES (1)")
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await connection.commit()
+
+    task = asyncio.create_task(note())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    async with writing.begin() as connection:
+        assert (await connection.exec_driver_sql("SELECT count(*) FROM noted")).scalar() == 1
+    await engine.dispose()
 
 
 async def test_a_file_that_is_no_database_is_a_ledger_error(tmp_path: Path) -> None:
