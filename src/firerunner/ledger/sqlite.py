@@ -99,12 +99,16 @@ class LoopEngine:
         """A transaction that is rolled back at the end, unless it was committed."""
         with self.sync_engine.connect() as connection:
             sqlite = cast(sqlite3.Connection, connection.connection.dbapi_connection)
-            if self._writes:
-                await _lock(sqlite)
-            else:
-                sqlite.execute("BEGIN")
-            connection.begin()
-            yield LoopConnection(connection)
+            try:
+                if self._writes:
+                    await _lock(sqlite)
+                else:
+                    sqlite.execute("BEGIN")
+                connection.begin()
+                yield LoopConnection(connection)
+            finally:
+                if sqlite.in_transaction:  # SQLAlchemy takes one whose commit has failed for ended
+                    sqlite.rollback()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[LoopConnection]:

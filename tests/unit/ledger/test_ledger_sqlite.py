@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from firerunner.errors import LedgerError
 from firerunner.ledger import Keyring, Ledger
@@ -66,6 +67,25 @@ async def test_who_waits_too_long_for_another_process_is_told(
     await ledger.note("host", "a", "noted after all")
     assert [entry.event for entry in await ledger.journal(subject="a")] == ["noted after all"]
     await ledger.aclose()
+
+
+async def test_a_commit_that_fails_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+    other = await Ledger.open(f"sqlite:///{path}", Keyring.load_or_create(tmp_path / "key"), lambda: 1.0)
+    monkeypatch.setattr("firerunner.ledger.sqlite.BUSY_TIMEOUT_MS", 1)
+
+    @sa.event.listens_for(ledger._access.engine.sync_engine, "commit")
+    def on_commit(_: object) -> None:
+        raise OSError("no power")
+
+    with pytest.raises(LedgerError, match="no power"):
+        await ledger.note("host", "a", "noted")
+
+    await other.note("host", "a", "noted by another")
+    assert [entry.event for entry in await other.journal(subject="a")] == ["noted by another"]
+    await ledger.aclose()
+    await other.aclose()
 
 
 async def test_more_readers_than_connections_are_kept_do_not_stop_the_loop(tmp_path: Path) -> None:
