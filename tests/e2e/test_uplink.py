@@ -40,6 +40,7 @@ REACHED = {
     "domain-six=six-80",
     "dns-by-tcp=open",
     "text=seen",
+    "somebody=resolved",
     "done=yes",
 }
 
