@@ -96,11 +96,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._idle_bytes > self._bounds.head_bytes:
                 self.drop()
             return
-        self._expect_head()
         super().data_received(data)
         if self._busy:
             self._stop_head_timer()
             self._crowd.serve(self)
+        else:
+            self._expect_head()
         if self._idle_bytes > self._bounds.head_bytes and not (self._deaf or self.transport.is_closing()):
             self._refusal = _TOO_LARGE
             self._refuse()

@@ -41,7 +41,7 @@ warm_pages() {
 # by descriptor 4 from the program that has then renewed what all machines of one saved state would share.
 become_template() {
     warm_pages
-    for file in hosts machine-id resolv.conf; do
+    for file in hosts machine-id; do
         : >> "/etc/$file" # which brings it to the disk
     done
     "$BUSYBOX" sync # what is not on the disk yet would be written by each machine
