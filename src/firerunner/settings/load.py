@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from firerunner.errors import SettingsError
+from firerunner.settings.places import line_of
 from firerunner.settings.root import ENV_DELIMITER, ENV_PREFIX, Settings
 from firerunner.settings.secrets import WithSecrets, reading_beside, secret_fields
 
@@ -35,16 +37,27 @@ def load_settings(path: Path, *, missing_secrets: Literal["refuse", "placeholder
     """
     text = _text(path)
     try:
-        data = yaml.load(text, _OnceEach)  # noqa: S506 — a SafeLoader
+        loader = _OnceEach(text)
+        root = loader.get_single_node()
+        data = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise SettingsError(
             f"{path} is not YAML: {_fault(error, text)}", remedy="Mend that line, and check again"
         ) from None
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+    if root is None or not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise SettingsError(
             f"{path} does not hold a mapping at its top level", remedy="Begin with `gitlab:` and `pools:`"
         )
-    return _settings(path, data, lenient=missing_secrets == "placeholder")
+    return _settings(File(path, data, root), lenient=missing_secrets == "placeholder")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What stands in a file, and where."""
+
+    path: Path
+    data: Mapping[str, Any]
+    root: yaml.Node
 
 
 class _OnceEach(yaml.SafeLoader):
@@ -94,18 +107,18 @@ def _fault(error: yaml.YAMLError, text: str) -> str:
     return f"{what}, in line {line + 1}, column {column + 1}"
 
 
-def _settings(path: Path, data: Mapping[str, Any], *, lenient: bool = False) -> Settings:
+def _settings(file: File, *, lenient: bool = False) -> Settings:
     _refuse_unknown_variables()
     try:
-        with reading_beside(path, lenient=lenient) as secret_files:
-            settings = Settings(**data)
-        return settings.read_from(frozenset(secret_files), lambda: _settings(path, data, lenient=lenient))
+        with reading_beside(file.path, lenient=lenient) as secret_files:
+            settings = Settings(**file.data)
+        return settings.read_from(frozenset(secret_files), lambda: _settings(file, lenient=lenient))
     except ValidationError as error:
         remedy = "Mend it, and check again with `firerunner config check`"
-        if OF_THE_PREDECESSOR & set(data):
+        if OF_THE_PREDECESSOR & set(file.data):
             remedy = "This looks like a configuration of the Go FireRunner: see docs/migration.md"
-        lines = "\n".join(f"  {line}" for line in _sentences(error.errors(), data))
-        raise SettingsError(f"{path} is wrong:\n{lines}", remedy=remedy) from error
+        lines = "\n".join(f"  {line}" for line in _sentences(error.errors(), file))
+        raise SettingsError(f"{file.path} is wrong:\n{lines}", remedy=remedy) from error
 
 
 def _refuse_unknown_variables() -> None:
@@ -122,20 +135,28 @@ def _refuse_unknown_variables() -> None:
         )
 
 
-def _sentences(errors: Iterable[ErrorDetails], data: Mapping[str, Any]) -> list[str]:
+def _sentences(errors: Iterable[ErrorDetails], file: File) -> list[str]:
     """One line for each mistake; a list that is empty only because its items are wrong gets none."""
     errors = list(errors)
     wrong_inside = {error["loc"][0] for error in errors if len(error["loc"]) > 1}
-    if not isinstance(data.get("gitlab"), list):  # one GitLab needs no list in the file
+    if not isinstance(file.data.get("gitlab"), list):  # one GitLab needs no list in the file
         for error in errors:
             error["loc"] = tuple(
                 part for i, part in enumerate(error["loc"]) if not (i == 1 and error["loc"][0] == "gitlab")
             )
     return [
-        _sentence(error, data)
+        f"{_line(error['loc'], file)}{_sentence(error, file.data)}"
         for error in errors
         if not (error["type"] == "too_short" and error["loc"][0] in wrong_inside)
     ]
+
+
+def _line(loc: Sequence[int | str], file: File) -> str:
+    """For a key that the file has; not if the environment overrides what it belongs to."""
+    line = line_of(file.root, _as_given(loc, file.data))
+    subject = f"{ENV_PREFIX}{loc[0]}".upper() if loc else None
+    overridden = any(variable.upper().partition(ENV_DELIMITER)[0] == subject for variable in os.environ)
+    return "" if line is None or overridden else f"line {line}: "
 
 
 _EXPECTED: Mapping[str, str] = {

@@ -92,6 +92,46 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, s
     assert str(path) in str(caught.value)
 
 
+MANY = """\
+gitlab:
+  url: https://gitlab.example.com
+  webhook_secrt: too short
+pools:
+  - name: small
+    image: demo
+    runner_token: glrt-secret
+    memory_mib: 4G
+    egress:
+      - gitlab
+      - mirror
+  - image: demo
+    runner_token: glrt-other
+"""
+
+
+def test_every_mistake_is_said_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, MANY))
+
+    places = [line.strip().partition(": ") for line in str(caught.value).splitlines()[1:] if "line " in line]
+    assert {(line, rest.partition(":")[0]) for line, _, rest in places} == {
+        ("line 3", "gitlab.webhook_secrt"),
+        ("line 8", "pools[0].memory_mib"),
+        ("line 11", "pools[0].egress[1]"),
+        ("line 12", "pools[1].name"),  # which is missing: where its pool begins
+    }
+
+
+def test_a_mistake_in_the_environment_is_in_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRERUNNER_GITLAB__URL", "gitlab.example.com")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, GOOD))
+
+    assert "gitlab.url: expected http(s)://host" in str(caught.value)
+    assert "line" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
