@@ -62,18 +62,34 @@ def demo(
 
 
 async def _demo(runner_binary: Path | None, restart_after: float, hosts: int) -> tuple[Image, Result]:
-    if task := asyncio.current_task():  # SIGTERM cleans up as Ctrl-C does
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _clean_up_at(signal.SIGTERM)
     store = cache_dir() / "images"
     with reported() as progress:
         image = await build(demo_recipe(runner_binary), Store(store), runner_binary, progress=progress)
     runner = image.manifest.runner
     errors.print(f"image {image.manifest.digest[:12]}: {runner.kind} gitlab-runner {runner.version}")
+    _clean_up_at(signal.SIGTERM, signal.SIGINT)
     async with set_up(store, image.manifest.digest, restart_after_s=restart_after, hosts=hosts) as stage:
         errors.print(f"GitLab (a faithful fake) listens at {stage.gitlab.url}")
         errors.print(f"FireRunner serves as process {stage.service.pid}")
         errors.print(f"FireRunner by hand: {' '.join(stage.service.command)}", soft_wrap=True)
         return image, await _play(stage)
+
+
+def _clean_up_at(*numbers: signal.Signals) -> None:
+    """Have this task cancelled by the first of them; the others change nothing, or machines would be left."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    said = False
+
+    def interrupt() -> None:
+        nonlocal said
+        errors.print("still cleaning up: machines and service end first" if said else "cleaning up")
+        if not said and task is not None:
+            said = True
+            task.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt)
 
 
 async def _play(stage: Stage) -> Result:
