@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from firerunner.control.locking import Locks
 from firerunner.control.pools import KnownPools
+from firerunner.control.warming import given
 from firerunner.errors import NotLeader
 from firerunner.gitlab import GitLabCalls, RestClient
 from firerunner.images import Image
@@ -109,8 +110,6 @@ class Context:
     """GitLabs that did not answer the last ask, and why."""
     last_update: dict[str, str] = field(default_factory=dict)
     """Each pool's X-GitLab-Last-Update, to be sent back with its next ask."""
-    baked: dict[str, str] = field(default_factory=dict)
-    """What machines that this controller made were given at their boot, as `control.warming.baked` has it."""
     locks: Locks = field(default_factory=Locks)
     """By machine id, and by `job-` and the job's number."""
 
@@ -153,14 +152,17 @@ class Context:
                 room_held=machine.room_held,
                 since=machine.state_since,
                 image=machine.image_digest,
-                baked=self.baked.get(machine.machine_id),
+                baked=machine.baked,
                 at=self.clock(),
             )
         )
 
+    def baked(self, pool: PoolSettings) -> str:
+        """What tells machines that were given one thing at their boot from those that were given another."""
+        return self.ledger.mark(given(pool))
+
     def post_removed(self, machine_id: str) -> None:
         """Tell the plan that nothing of the machine is left."""
-        self.baked.pop(machine_id, None)
         self.post(MachineRemoved(machine_id=machine_id, at=self.clock()))
 
     def job_deadline_s(self, job: JobRecord) -> float:

@@ -212,8 +212,8 @@ class Controller:
         match action:
             case Ask():
                 self._actors.act(self._once("ask"), lambda: self._ask(action))
-            case Launch(machine_id=machine_id):
-                self._launch(machine_id)
+            case Launch(machine_id=machine_id, pool=pool):
+                self._launch(machine_id, pool)
             case Assign():
                 self._actors.act(self._once("assign"), lambda: self._reported(action, self._assign(action)))
             case Refill():
@@ -221,14 +221,14 @@ class Controller:
             case Retire(machine_id=machine_id, reason=reason):
                 self._sweep.retire(machine_id, reason)
 
-    def _launch(self, machine_id: str) -> None:
-        self._actors.act(machine_id, lambda: launch(self._ctx, machine_id))
+    def _launch(self, machine_id: str, pool: str) -> None:
+        self._actors.act(machine_id, lambda: launch(self._ctx, machine_id, pool))
 
     def _launch_early(self, machine: MachineRecord) -> None:
         """What the plan would say a commit later. Not if this controller decides no more."""
         is_deciding = self._stop is not Stop.HAND_OVER and self._lost is None
         if is_deciding and self._fleet.host(machine.host).is_usable(self._ctx.clock()):
-            self._launch(machine.machine_id)
+            self._launch(machine.machine_id, machine.pool)
 
     def _once(self, kind: str) -> str:
         """A key of its own: the plan itself sees to it that such an action is not said twice."""
@@ -272,7 +272,7 @@ class Controller:
     async def _refill(self, action: Refill) -> None:
         """A warm machine, without a job; a moment later, because the one before it is just given its job."""
         await asyncio.sleep(REFILL_AFTER_S)
-        await launch(self._ctx, await self._reserve(action.pool, action.host))
+        await launch(self._ctx, await self._reserve(action.pool, action.host), action.pool)
 
     async def _reserve(self, pool: str, host: str) -> str:
         machine_id = new_machine_id()

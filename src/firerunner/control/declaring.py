@@ -5,7 +5,7 @@ from __future__ import annotations
 from firerunner.control.context import Context
 from firerunner.control.fitting import fitting_hosts
 from firerunner.control.pools import runner_mark
-from firerunner.control.warming import baked, warm_rule
+from firerunner.control.warming import warm_rule
 from firerunner.errors import ImageError
 from firerunner.images import Image, Manifest
 from firerunner.planning import PoolFacts
@@ -55,7 +55,7 @@ class Declaring:
             warm=0 if stopping or not self._ctx.pools.is_declared(pool.name) else warm_rule(pool.warm),
             warm_age_s=pool.warm.max_age,
             image=manifest.digest if manifest is not None else "",
-            baked=baked(pool),
+            baked=self._ctx.baked(pool),
             runner=runner_mark(pool),
             check_interval_s=pool.check_interval,
             packed=pool.placement == "pack",

@@ -6,7 +6,6 @@ from firerunner.control.context import Context
 from firerunner.control.failing import fail_machine
 from firerunner.control.hosts import pause_host
 from firerunner.control.ids import new_credential
-from firerunner.control.warming import baked
 from firerunner.errors import FireRunnerError, ImageError, MachineError, NotLeader, StaleWrite
 from firerunner.ledger import MachineState
 from firerunner.machines.spec import MachineSpec
@@ -15,16 +14,15 @@ from firerunner.telemetry.catalogue import LAUNCHES
 LIFETIME_SLACK_S = 900.0
 
 
-async def launch(ctx: Context, machine_id: str) -> None:
-    """Create the machine that is reserved under this id. Never raises for what a host does."""
+async def launch(ctx: Context, machine_id: str, pool_name: str) -> None:
+    """Create the machine that is reserved for this pool under this id. Never raises for what a host does."""
     async with ctx.locks[machine_id]:
         credential, credential_hash = new_credential()
+        pool = ctx.pools[pool_name]  # looked up once: what it is given now is written down as that
         try:
-            machine, seq = await ctx.ledger.begin_launch(machine_id, credential_hash)
+            machine, seq = await ctx.ledger.begin_launch(machine_id, credential_hash, ctx.baked(pool))
         except StaleWrite:
             return  # it is under way already, or not wanted any more
-        pool = ctx.pools[machine.pool]
-        ctx.baked[machine_id] = baked(pool)
         ctx.post_machine(machine)
         try:
             image = ctx.resolve_image(machine.image_digest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from firerunner.planning import Auto, Schedule, WarmRule, Window
@@ -26,9 +25,9 @@ def warm_rule(warm: WarmSettings) -> WarmRule:
     return Schedule(warm.count, windows)
 
 
-def baked(pool: PoolSettings) -> str:
-    """A digest of all that a machine is given before it waits, besides its size and image."""
-    given = pool.model_dump(mode="json", include=set(BAKED))
+def given(pool: PoolSettings) -> bytes:
+    """All that a machine is given before it waits, besides its size and image. There are secrets in it."""
+    plain = pool.model_dump(mode="json", include=set(BAKED))
     secret = pool.runner_config.get_secret_value() if pool.runner_config else ""
     proxy = pool.proxy.url.get_secret_value() if pool.proxy.url else ""
-    return sha256(json.dumps([given, secret, proxy], sort_keys=True, default=str).encode()).hexdigest()
+    return json.dumps([plain, secret, proxy], sort_keys=True, default=str).encode()

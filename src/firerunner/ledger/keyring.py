@@ -8,6 +8,7 @@ that this process has once read goes on decrypting what it has in hand.
 from __future__ import annotations
 
 import fcntl
+import hmac
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,6 +102,11 @@ class Keyring:
             return False
         return True
 
+    def mark(self, what: bytes) -> str:
+        """The same for the same bytes, until another key is the first: an HMAC-SHA256, 64 characters."""
+        self._look()
+        return hmac.digest(self._secret, what, "sha256").hex()
+
     def _use(self, keys: Sequence[str]) -> None:
         try:
             fernets = [Fernet(key) for key in keys]
@@ -110,7 +116,7 @@ class Keyring:
                 "the ledger's keys are not usable: each line must be one Fernet key (44 characters)",
                 remedy="restore the key file from its backup, or remove it together with the database",
             ) from error
-        self._first = fernets[0]
+        self._first, self._secret = fernets[0], keys[0].encode()
         self._former = [*fernets, *self._former]
         self._all = MultiFernet(self._former)
 

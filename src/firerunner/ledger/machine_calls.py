@@ -115,12 +115,14 @@ class MachineCalls(Handle):
         """GitLab has no runner manager record of this machine any more."""
         await self._write(lambda tx: machines.manager_removed(tx, machine_id))
 
-    async def begin_launch(self, machine_id: str, credential_hash: str) -> tuple[MachineRecord, int]:
+    async def begin_launch(
+        self, machine_id: str, credential_hash: str, baked: str
+    ) -> tuple[MachineRecord, int]:
         """Machine `reserved → creating` with its room, and its `create` intended: both or neither.
 
         The number is for `done`. `StaleWrite` if the machine is not reserved any more.
         """
-        facts: MachineFacts = {"credential_hash": credential_hash, "room_held": True}
+        facts: MachineFacts = {"credential_hash": credential_hash, "baked": baked, "room_held": True}
 
         async def both(tx: Transaction) -> tuple[MachineRecord, int]:
             expected = MachineState.RESERVED

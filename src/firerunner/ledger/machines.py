@@ -17,6 +17,9 @@ from firerunner.ledger.states import COMING_MACHINES, MACHINE_TRANSITIONS, Machi
 from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
 
+_DIGESTS = frozenset({"credential_hash", "baked"})
+"""What the journal need not repeat."""
+
 _SELECT = sa.select(machines, jobs.c.job_id, jobs.c.project_path).outerjoin(
     jobs, jobs.c.machine_id == machines.c.machine_id
 )
@@ -159,7 +162,7 @@ async def _moved(
         from_state=old.state,
         to_state=to,
         detail=({"reason": reason} if reason else {})
-        | {name: value for name, value in facts.items() if name != "credential_hash"},
+        | {name: value for name, value in facts.items() if name not in _DIGESTS},
     )
     new = replace(old, **values)
     tx.moves.append(MachineMove(new, old.state, tx.at - old.state_since))
@@ -308,4 +311,5 @@ def _record(row: Any) -> MachineRecord:
         gitlab=row.gitlab,
         project_path=row.project_path,
         held_until=row.held_until,
+        baked=row.baked,
     )

@@ -96,6 +96,9 @@ class MachineRecord:
     """The project of its job."""
     held_until: float | None = None
     """Until when it is kept for a look, its job having failed; None if it is not."""
+    baked: str | None = field(default=None, repr=False)
+    """The mark (`Ledger.mark`) of all that it was given at its boot (`control.warming.given`); None before
+    its launch, and of machines that an earlier version made."""
 
 
 class MachineFacts(TypedDict, total=False):
@@ -104,6 +107,7 @@ class MachineFacts(TypedDict, total=False):
     host: str
     image_digest: str
     credential_hash: str
+    baked: str
     manager_known: bool
     room_held: bool
     vmm_started_at: float

@@ -67,6 +67,7 @@ machines: Final = sa.Table(
     sa.Column("reason", sa.Text(), nullable=False),
     sa.Column("gitlab", sa.String(64), nullable=False),
     sa.Column("held_until", sa.Double()),
+    sa.Column("baked", sa.String(64)),
 )
 
 jobs: Final = sa.Table(

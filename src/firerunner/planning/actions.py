@@ -23,6 +23,7 @@ class Launch:
     """Create the machine that is reserved and has a job. Repeated until its state changes."""
 
     machine_id: str
+    pool: str
 
 
 @dataclass(frozen=True, slots=True)

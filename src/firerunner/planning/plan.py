@@ -95,7 +95,7 @@ def _chores(fleet: Fleet) -> list[Action]:
             actions.append(Retire(machine.machine_id, todo.reason))
         elif fleet.host(machine.host).is_usable(fleet.now):
             fleet.remind(machine.machine_id, replace(todo, due=fleet.now + REMIND_S))
-            actions.append(Launch(machine.machine_id))
+            actions.append(Launch(machine.machine_id, machine.pool))
         elif _fits_elsewhere(fleet, machine):
             fleet.remind(
                 machine.machine_id,

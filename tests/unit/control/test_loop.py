@@ -365,9 +365,9 @@ async def test_a_launch_begins_with_the_write_that_takes_the_job(
         steps.append("taken")
         return taken
 
-    async def noted_launch(machine_id: str, credential_hash: str) -> tuple[MachineRecord, int]:
+    async def noted_launch(machine_id: str, credential_hash: str, baked: str) -> tuple[MachineRecord, int]:
         steps.append("launch")
-        return await begin_launch(machine_id, credential_hash)
+        return await begin_launch(machine_id, credential_hash, baked)
 
     monkeypatch.setattr(ledger, "take", noted_take)
     monkeypatch.setattr(ledger, "begin_launch", noted_launch)

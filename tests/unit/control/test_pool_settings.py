@@ -73,6 +73,26 @@ async def test_a_machine_of_older_runner_options_gets_no_job(world: World) -> No
     assert first.machine_id not in {record.machine_id for record in await world.jobs()}
 
 
+@pytest.mark.parametrize(
+    ("changed", "is_used"), [({}, True), ({"runner_config": SecretStr("environment = ['A=1']")}, False)]
+)
+async def test_a_machine_of_older_runner_options_gets_no_job_after_a_restart_either(
+    world: World, changed: dict[str, object], *, is_used: bool
+) -> None:
+    await restarted(world, warm=1)
+    (first,) = await world.until(lambda: _exactly(world, 1))
+
+    await world.hand_over()
+    world.options = {"warm": 1} | changed
+    await world.start()
+    _, job = await world.pipeline()
+    await world.ended(job)
+
+    used = {record.machine_id for record in await world.jobs()}
+    assert used
+    assert (first.machine_id in used) is is_used
+
+
 async def test_no_more_machines_than_the_limit(world: World) -> None:
     go = asyncio.Event()
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from firerunner.control.warming import baked, warm_rule
+from firerunner.control.warming import given, warm_rule
 from firerunner.planning import Auto, Schedule, Window
 from firerunner.settings import PoolSettings
 from firerunner.settings.warm import WarmSettings
@@ -40,7 +40,7 @@ def test_the_automatic_rule_reaches_the_plan() -> None:
     ],
 )
 def test_what_is_baked_in_at_boot_tells_one_set_from_another(change: dict[str, object]) -> None:
-    given = {"name": "small", "runner_token": "glrt-x", "image": "base"}
+    small = {"name": "small", "runner_token": "glrt-x", "image": "base"}
 
-    assert baked(PoolSettings.model_validate(given | change)) != baked(POOL)
-    assert baked(PoolSettings.model_validate(given | {"limit": 3, "runner_token": "glrt-y"})) == baked(POOL)
+    assert given(PoolSettings.model_validate(small | change)) != given(POOL)
+    assert given(PoolSettings.model_validate(small | {"limit": 3, "runner_token": "glrt-y"})) == given(POOL)

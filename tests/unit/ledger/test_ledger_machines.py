@@ -250,14 +250,11 @@ async def test_an_id_that_one_gitlab_knows_is_never_asked_for_at_another(ledger:
 async def test_a_launch_and_what_it_intends_are_one_write(ledger: Ledger) -> None:
     await machine_in(ledger, MachineState.RESERVED)
 
-    machine, seq = await ledger.begin_launch(A, "5e" * 32)
+    machine, seq = await ledger.begin_launch(A, "5e" * 32, "b1" * 32)
 
     assert machine == await ledger.machine(A)
-    assert (machine.state, machine.room_held, machine.credential_hash) == (
-        MachineState.CREATING,
-        True,
-        "5e" * 32,
-    )
+    assert (machine.state, machine.room_held) == (MachineState.CREATING, True)
+    assert (machine.credential_hash, machine.baked) == ("5e" * 32, "b1" * 32)
     [intended] = await ledger.unfinished()
     assert (intended.seq, intended.event, intended.subject) == (seq, "create", A)
     assert intended.detail == {"host": machine.host}
@@ -265,9 +262,9 @@ async def test_a_launch_and_what_it_intends_are_one_write(ledger: Ledger) -> Non
 
 async def test_a_second_launch_intends_nothing(ledger: Ledger) -> None:
     await machine_in(ledger, MachineState.RESERVED)
-    await ledger.begin_launch(A, "5e" * 32)
+    await ledger.begin_launch(A, "5e" * 32, "b1" * 32)
 
     with pytest.raises(StaleWrite, match="is creating, not reserved as expected"):
-        await ledger.begin_launch(A, "6f" * 32)
+        await ledger.begin_launch(A, "6f" * 32, "b1" * 32)
 
     assert len(await ledger.unfinished()) == 1

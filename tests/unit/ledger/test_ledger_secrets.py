@@ -65,6 +65,17 @@ def test_the_first_key_encrypts_and_all_decrypt(tmp_path: Path) -> None:
         Keyring.generate().renew(stored)
 
 
+def test_a_mark_is_the_same_for_the_same_until_another_key_is_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.key"
+    first = Keyring.load_or_create(path)
+    mark = first.mark(b"password")
+
+    assert Keyring.load_or_create(path).mark(b"password") == mark
+    assert len({mark, first.mark(b"passwort"), Keyring.generate().mark(b"password")}) == 3
+    Keyring.add_key(path)
+    assert first.mark(b"password") != mark
+
+
 def test_a_keyring_in_use_takes_up_a_file_that_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     service = Keyring.load_or_create(path)

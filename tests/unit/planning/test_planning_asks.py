@@ -55,7 +55,7 @@ def test_an_ask_that_found_a_job_is_followed_by_another_at_once_and_the_machine_
     launched = told.machine(A, RESERVED, job=7)
     asked = told.ended(AskOutcome.JOB)
 
-    assert launched == [Launch(A)]
+    assert launched == [Launch(A, "demo")]
     assert asked == [Ask("demo", None, "local")]
 
 
@@ -348,7 +348,7 @@ def test_a_machine_that_is_reserved_for_a_job_is_launched_again_if_it_does_not_m
     told.ended(AskOutcome.JOB)
 
     assert told.tick(9.0) == []
-    assert told.tick(1.0) == [Launch(A)]
+    assert told.tick(1.0) == [Launch(A, "demo")]
     told.machine(A, MachineState.CREATING, job=7)
     assert told.tick(20.0) == []
 

@@ -23,7 +23,7 @@ def test_a_homeless_job_gets_a_new_machine_that_is_launched() -> None:
 
     assert told.homeless(7) == [Assign(7, "demo", "local")]
     assert told.fleet.free("local") == HOST - SMALL
-    assert told.machine(B, RESERVED, job=7) == [Launch(B)]
+    assert told.machine(B, RESERVED, job=7) == [Launch(B, "demo")]
     assert told.fleet.free("local") == HOST - SMALL
     assert told.fleet.pool("demo").claims == {}
 
