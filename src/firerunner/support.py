@@ -32,7 +32,7 @@ from firerunner.doctor import examine_hosts, examine_settings
 from firerunner.errors import FireRunnerError
 from firerunner.fleet_view import hosts_now
 from firerunner.hiding import without
-from firerunner.ledger import Ledger, MachineState
+from firerunner.ledger import DIGESTS, Ledger, MachineState
 from firerunner.settings import Settings
 
 PART_S = 60.0
@@ -191,7 +191,7 @@ async def _jobs(ledger: Ledger) -> AsyncIterator[Any]:
 
 async def _machines(ledger: Ledger) -> AsyncIterator[Any]:
     for machine in (await ledger.machines(frozenset(MachineState)))[-JOBS:]:
-        yield {k: v for k, v in dataclasses.asdict(machine).items() if k != "credential_hash"}
+        yield {k: v for k, v in dataclasses.asdict(machine).items() if k not in DIGESTS}
 
 
 async def _journal(ledger: Ledger) -> AsyncIterator[Any]:

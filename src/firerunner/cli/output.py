@@ -19,7 +19,7 @@ from rich.text import Text
 
 from firerunner.findings import Finding
 from firerunner.images import Progress as Report
-from firerunner.ledger import MachineRecord
+from firerunner.ledger import DIGESTS, MachineRecord
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes into a file or a pipe."""
@@ -61,9 +61,7 @@ def print_json_line(value: Any) -> None:
 
 def public(machine: MachineRecord) -> dict[str, Any]:
     """A machine's record without what nobody needs to see."""
-    facts = dataclasses.asdict(machine)
-    del facts["credential_hash"]
-    return facts
+    return {name: fact for name, fact in dataclasses.asdict(machine).items() if name not in DIGESTS}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

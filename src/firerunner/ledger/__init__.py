@@ -3,6 +3,7 @@
 from firerunner.ledger.keyring import Keyring
 from firerunner.ledger.ledger import Ledger
 from firerunner.ledger.records import (
+    DIGESTS,
     HOST,
     SIZED,
     Clock,
@@ -20,6 +21,7 @@ from firerunner.ledger.records import (
 from firerunner.ledger.states import LIVE_MACHINES, OPEN_JOBS, JobState, MachineState
 
 __all__ = [
+    "DIGESTS",
     "HOST",
     "LIVE_MACHINES",
     "OPEN_JOBS",

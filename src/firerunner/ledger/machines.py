@@ -11,14 +11,11 @@ import sqlalchemy as sa
 from firerunner.errors import StaleWrite
 from firerunner.ledger import journal, transitions
 from firerunner.ledger.moves import MachineMove
-from firerunner.ledger.records import MachineRecord
+from firerunner.ledger.records import DIGESTS, MachineRecord
 from firerunner.ledger.schema import answers, jobs, machines
 from firerunner.ledger.states import COMING_MACHINES, MACHINE_TRANSITIONS, MachineState
 from firerunner.ledger.transaction import Transaction
 from firerunner.machines.spec import Resources
-
-_DIGESTS = frozenset({"credential_hash", "baked"})
-"""What the journal need not repeat."""
 
 _SELECT = sa.select(machines, jobs.c.job_id, jobs.c.project_path).outerjoin(
     jobs, jobs.c.machine_id == machines.c.machine_id
@@ -162,7 +159,7 @@ async def _moved(
         from_state=old.state,
         to_state=to,
         detail=({"reason": reason} if reason else {})
-        | {name: value for name, value in facts.items() if name not in _DIGESTS},
+        | {name: value for name, value in facts.items() if name not in DIGESTS},
     )
     new = replace(old, **values)
     tx.moves.append(MachineMove(new, old.state, tx.at - old.state_since))

@@ -101,6 +101,10 @@ class MachineRecord:
     its launch, and of machines that an earlier version made."""
 
 
+DIGESTS = frozenset({"credential_hash", "baked"})
+"""What of a machine serves to compare, and tells a reader nothing."""
+
+
 class MachineFacts(TypedDict, total=False):
     """What `move_machine` may write together with the new state."""
 
