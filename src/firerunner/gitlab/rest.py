@@ -6,7 +6,6 @@ tokens API"; Rails lib/api/user_runners.rb, lib/api/hooks/trigger_test.rb.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +38,10 @@ MAX_MANAGERS = 10_000
 MAX_OF_ONE = 100
 MAX_PENDING = 2000
 """Of the newest pending jobs of a project, so many are looked at."""
+
+VERIFIER = "s_firerunner"
+"""The system id under which runner tokens are verified, which makes a runner manager record. Always the same:
+a crash leaves one of each runner at most, until the next time."""
 
 T = TypeVar("T")
 
@@ -137,15 +140,17 @@ class RestClient:
         return len(await self._calls.list(f"/runners/{runner_id}/managers", at_most=MAX_MANAGERS))
 
     async def runner_of(self, runner_token: str) -> int | None:
-        """The id of the runner with this token; None if GitLab does not take it. Leaves no record behind."""
-        system_id = f"s_{secrets.token_hex(6)}"
+        """The id of the runner with this token; None if GitLab does not take it.
+
+        Leaves no record behind, and takes away what a call that was broken off has left.
+        """
         try:
-            said = await self._calls.post("/runners/verify", token=runner_token, system_id=system_id)
+            said = await self._calls.post("/runners/verify", token=runner_token, system_id=VERIFIER)
         except CallRefused as error:
             if error.status in {403, 422}:
                 return None
             raise
-        await self._calls.delete("/runners/managers", token=runner_token, system_id=system_id)
+        await self._calls.delete("/runners/managers", token=runner_token, system_id=VERIFIER)
         return self._read("/runners/verify", lambda found: int(found["id"]), said)
 
     # Hooks

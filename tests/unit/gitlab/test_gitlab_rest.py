@@ -72,6 +72,22 @@ async def test_a_runner_is_made_found_changed_and_deleted(
     assert await rest.runner(runner_id) is None
 
 
+async def test_a_record_that_a_broken_off_question_has_left_goes_with_the_next(
+    gitlab: FakeGitLab, rest: RestClient
+) -> None:
+    tokens = [gitlab.add_runner([name]) for name in ("a", "b")]
+    gitlab.misbehave("/api/v4/runners/managers", status=400, times=2)
+
+    for token in tokens:
+        with pytest.raises(CallRefused):
+            await rest.runner_of(token)
+    left = len(gitlab.managers())
+    for token in tokens:
+        await rest.runner_of(token)
+
+    assert (left, gitlab.managers()) == (2, [])
+
+
 async def test_a_list_is_read_beyond_its_first_page(
     gitlab: FakeGitLab, project: Project, rest: RestClient
 ) -> None:
