@@ -87,7 +87,8 @@ class Play:
     def _all_ended(self, pipeline: Pipeline) -> bool:
         jobs = self._stage.gitlab.jobs(pipeline)
         runs = sum(len(expected.ends) for expected in EXPECTED.values())
-        return all(job.finished for job in jobs) and (len(jobs) >= runs or pipeline.finished_at is not None)
+        enough = len(jobs) >= runs or pipeline.finished_at is not None
+        return enough and all(job.finished and not _comes_again(job) for job in jobs)
 
     async def _watch(self, pipeline: Pipeline) -> None:
         while True:
@@ -213,3 +214,8 @@ class Play:
             files=len(files_of(stage.settings.state_dir)) + len(stage.hosts.files() if stage.hosts else ()),
             network=len(network_names() - self._network_before),
         )
+
+
+def _comes_again(job: Job) -> bool:
+    """Cancelled because its hand-over was lost: the next of its name is about to be made."""
+    return job.status == "canceled" and not job.trace and not job.retried

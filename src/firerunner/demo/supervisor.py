@@ -17,7 +17,8 @@ from firerunner.demo.leftovers import processes_of
 from firerunner.errors import FireRunnerError
 
 START_S = 30.0
-FINISH_S = 60.0
+FINISH_S = 120.0
+"""A finish after a death in mid-ask: a minute to be sure that no job was lost, and 45 s for its records."""
 POLL_S = 0.1
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "INT", "--")
