@@ -111,6 +111,7 @@ class _Service:
         self._door.configure(settings.webhook, settings.gitlab)
         self._access.configure(settings.api, settings.webhook)
         gate.open()
+        self._listen_to_signals()  # before anybody can see that we serve, and reload us
         await self._serve(settings, gate, gate_socket, web_socket, https_socket)
         shown = Shown(
             settings=lambda: self._reloader.settings,
@@ -124,7 +125,6 @@ class _Service:
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._stack.callback(task.cancel)
-        self._listen_to_signals()
         gc.collect()
         gc.freeze()  # what is loaded stays: else each full collection takes a tenth of a second to look at it
         self._log.info(
